@@ -1,0 +1,1 @@
+"""Complete, exact history of MongoEngine documents in Django projects."""

@@ -1,0 +1,147 @@
+"""
+Writes of many documents: one command and one transaction up to a chunk, one of each per chunk above it.
+
+Chunks walk by `_id`, so a document is written once even where the update takes it out of the filter. Atomic by chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pymongo.errors import BulkWriteError
+from pymongo.results import DeleteResult, InsertManyResult, UpdateResult
+
+from django_mongo_history.capture import works
+from django_mongo_history.capture.running import Run
+from django_mongo_history.capture.works import Insert, Many, TooManyError
+from django_mongo_history.core.model import ABSENT
+
+
+def insert_many(run: Run, documents: list[Any], ordered: bool, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """`insert_many` in chunks. An error is raised with the counts and indexes of the whole, as the driver does."""
+    if not documents:
+        return run.images.plain.insert_many(documents, ordered, *args, **options)
+    sent = [works.with_id(document) for document in documents]
+    inserted, errors = 0, list[dict[str, Any]]()
+    pending = list(_chunks(len(sent), run.environment.chunk_size))[::-1]
+    while pending:
+        low, high = pending.pop()
+        try:
+            _insert(run, sent[low:high], ordered, args, options)
+            inserted += high - low
+        except BulkWriteError as error:
+            if _is_rolled_back(run):
+                first = error.details["writeErrors"][0]["index"]
+                _insert(run, sent[low : low + first], ordered, args, options)
+                inserted += first
+                errors.append({**error.details["writeErrors"][0], "index": low + first})
+                if not ordered and low + first + 1 < high:
+                    pending.append((low + first + 1, high))
+            else:
+                inserted += error.details["nInserted"]
+                errors.extend({**one, "index": low + one["index"]} for one in error.details["writeErrors"])
+            if ordered:
+                break
+    if errors:
+        raise BulkWriteError(_details(errors, inserted))
+    return InsertManyResult([document["_id"] for document in sent], run.acknowledged)
+
+
+def _insert(run: Run, documents: list[Any], ordered: bool, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    if documents:
+
+        def call(session: Any) -> Any:
+            return run.images.plain.insert_many(documents, ordered, *args, **options, **run.session_option(session))
+
+        run.deliver(Insert(run.images, run.namespace, documents, call))
+
+
+def _is_rolled_back(run: Run) -> bool:
+    """Whether a failed chunk left nothing behind: it was in a transaction of ours, which one error aborts."""
+    return run.runs_in_transaction() and not run.is_joined()
+
+
+def _details(errors: list[dict[str, Any]], inserted: int) -> dict[str, Any]:
+    return {
+        "writeErrors": errors,
+        "writeConcernErrors": [],
+        "nInserted": inserted,
+        "nUpserted": 0,
+        "nMatched": 0,
+        "nModified": 0,
+        "nRemoved": 0,
+        "upserted": [],
+    }
+
+
+def _chunks(count: int, size: int) -> Iterator[tuple[int, int]]:
+    return ((low, min(low + size, count)) for low in range(0, count, size))
+
+
+def update_many(run: Run, query: Any, update: Any, upsert: bool, options: dict[str, Any]) -> Any:
+    """`update_many`, in one go where it is one chunk at most."""
+
+    def call(query: Any, session: Any, *, upsert: bool = upsert) -> Any:
+        done = run.images.plain.update_many(query, update, upsert, **options, **run.session_option(session))
+        return UpdateResult(done.raw_result, run.acknowledged)
+
+    try:
+        return run.deliver(_many(run, query, call, options, update=update, limit=run.environment.chunk_size))
+    except TooManyError:
+        results = list(_chunked(run, query, lambda *call_args: call(*call_args, upsert=False), options, update=update))
+    raw = {
+        "n": sum(result.raw_result.get("n", 0) for result in results),
+        "nModified": sum(result.raw_result.get("nModified", 0) for result in results),
+        "ok": 1.0,
+        "updatedExisting": True,
+    }
+    return UpdateResult(raw, run.acknowledged)
+
+
+def delete_many(run: Run, query: Any, options: dict[str, Any]) -> Any:
+    """`delete_many`, in one go where it is one chunk at most."""
+
+    def call(query: Any, session: Any) -> Any:
+        done = run.images.plain.delete_many(query, **options, **run.session_option(session))
+        return DeleteResult(done.raw_result, run.acknowledged)
+
+    try:
+        return run.deliver(_many(run, query, call, options, limit=run.environment.chunk_size))
+    except TooManyError:
+        results = list(_chunked(run, query, call, options))
+    return DeleteResult({"n": sum(result.raw_result["n"] for result in results), "ok": 1.0}, run.acknowledged)
+
+
+def _many(run: Run, query: Any, call: Any, options: dict[str, Any], **shape: Any) -> Many:
+    reading = {name: options[name] for name in ("hint", "collation", "let") if options.get(name) is not None}
+    return Many(run.images, run.namespace, query, reading, call, has_filters=bool(options.get("array_filters")), **shape)
+
+
+def _chunked(
+    run: Run, query: Any, call: Callable[[Any, Any], Any], options: dict[str, Any], update: Any = None
+) -> Iterator[Any]:
+    """The same write chunk by chunk, each delivered for itself."""
+    last: Any = ABSENT
+    while True:
+        ids = _next_ids(run, query, last, options)
+        if not ids:
+            return
+        chunk = {"$and": [query, {"_id": {"$in": ids}}]}
+        yield run.deliver(_many(run, chunk, call, options, update=update))
+        last = ids[-1]
+
+
+def _next_ids(run: Run, query: Any, last: Any, options: dict[str, Any]) -> list[Any]:
+    # $expr compares across types, in BSON order; a plain $gt would stay within one type.
+    beyond = query if last is ABSENT else {"$and": [query, {"$expr": {"$gt": ["$_id", {"$literal": last}]}}]}
+    collation = {"collation": options["collation"]} if options.get("collation") is not None else {}
+    found = run.images.find(
+        beyond,
+        run.session,
+        projection={"_id": 1},
+        sort=[("_id", 1)],
+        limit=run.environment.chunk_size,
+        **collation,
+    )
+    return [works.id_of(image) for image in found]

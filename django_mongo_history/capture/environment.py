@@ -1,0 +1,94 @@
+"""
+What a recording collection needs of the world, as values: who is tracked, where versions go, how and how long.
+
+Made by `runtime` from the settings; capture itself reads none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from django_mongo_history import context
+from django_mongo_history.core import elements, values
+from django_mongo_history.core.model import VersionRecord, Write
+from django_mongo_history.core.recording import Circumstances, record_write
+from django_mongo_history.delivery import topology
+from django_mongo_history.registry import Registry, Tracked
+from django_mongo_history.storage.base import Store
+
+
+@dataclass(slots=True)
+class Environment:
+    """
+    One per configuration.
+
+    `store_of` gives the store for a plain collection's database. `delivery`: the project's mode. `now`: the clock.
+    Units: `timeout_s` seconds of retries; `chunk_size` documents in one transaction.
+    """
+
+    registry: Registry
+    store_of: Callable[[Any], Store]
+    now: Callable[[], datetime]
+    delivery: str = "auto"
+    chunk_size: int = 1000
+    timeout_s: float = 60.0
+    raises: bool = True
+    refused: set[str] = field(default_factory=set)
+    """Namespaces on which the server refused a transaction: capped collections, for one."""
+
+    def mode_for(self, tracked: Tracked, collection: Any) -> str:
+        """`atomic` or `sync`: the class's own mode, else the project's, as far as server and collection can."""
+        asked = tracked.delivery or self.delivery
+        if asked == "sync" or collection.full_name in self.refused or not self.has_transactions(collection):
+            return "sync"
+        return "atomic"
+
+    def has_transactions(self, collection: Any) -> bool:
+        return topology.has_transactions(collection.database.client)
+
+
+@dataclass(slots=True)
+class Recorder:
+    """
+    Turns the writes of one call into versions; made for each call, used once for each attempt.
+
+    `fallback`: the class through which the call came, which decides where a document carries no `_cls`.
+    """
+
+    environment: Environment
+    fallback: type
+    at: datetime
+
+    def __call__(self, writes: Sequence[Write], order: Timestamp | None) -> list[VersionRecord]:
+        found = (self._record(write, order) for write in writes if write.before != write.after)
+        return [record for record in found if record is not None]
+
+    def _record(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
+        name = class_name(write.before if write.after is None else write.after)
+        tracked = self.environment.registry.of_image(name, self.fallback)
+        if tracked is None:
+            return None
+        captured = context.capture_context(write.key)
+        around = Circumstances(
+            document_class=name or tracked.document_class.__dict__.get("_class_name", tracked.document_class.__name__),
+            policy=tracked.policy,
+            at=self.at,
+            order=order,
+            changeset=captured.changeset,
+            context=captured.context,
+        )
+        return record_write(write, around)
+
+
+def class_name(image: bytes | None) -> str | None:
+    """The `_cls` of a stored document, or None."""
+    found = None if image is None else elements.find_value(image, b"_cls")
+    if found is None:
+        return None
+    name = values.decode_value(found.kind, found.value)
+    return name if isinstance(name, str) else None

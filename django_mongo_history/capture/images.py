@@ -1,0 +1,159 @@
+"""
+The collection beneath a recording one, as bytes: find documents, and write one while seeing what it was before.
+
+Three forms of the one collection: `plain` runs the caller's own calls; `raw` reads whole documents as they lie, from
+the primary, with the caller's codec options for encoding so that nobody's decoder changes a byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection, ReturnDocument
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from django_mongo_history.core.model import ABSENT
+
+
+class Found(NamedTuple):
+    """The document before a single write, None if none matched; and the `_id` that an upsert made, else ABSENT."""
+
+    before: bytes | None
+    upserted: Any = ABSENT
+
+
+class Images(Protocol):
+    """What capture needs of a driver's collection."""
+
+    plain: Any
+    codec_options: CodecOptions[Any]
+    computes: bool
+    """Whether after-images of `$set` and `$unset` may be computed for this server."""
+
+    def find_one(self, query: Any, session: Any, **options: Any) -> bytes | None: ...
+
+    def find(self, query: Any, session: Any, **options: Any) -> Iterator[bytes]: ...
+
+    def command(self, session: Any, **parts: Any) -> Found:
+        """`findAndModify` in a transaction: the only form that tells the `_id` of an upsert."""
+        ...
+
+    def find_one_and(self, session: Any, **parts: Any) -> Found:
+        """The driver's retryable helper, for use outside a transaction."""
+        ...
+
+
+class PyMongoImages:
+    """Over a PyMongo collection."""
+
+    def __init__(self, collection: Collection[Any], *, computes: bool) -> None:
+        self.codec_options: CodecOptions[Any] = collection.codec_options
+        self.computes = computes
+        concern = collection.write_concern
+        self.plain: Collection[Any] = Collection(
+            collection.database,
+            collection.name,
+            codec_options=collection.codec_options,
+            read_preference=collection.read_preference,
+            # Unacknowledged writes have no images: they are made with an answer, which the caller is not shown.
+            write_concern=concern if concern.acknowledged else WriteConcern(w=1),
+            read_concern=collection.read_concern,
+        )
+        self._raw_options: CodecOptions[Any] = self.codec_options.with_options(document_class=RawBSONDocument)
+
+    @property
+    def _raw(self) -> Collection[Any]:
+        return self.plain.with_options(codec_options=self._raw_options, read_preference=ReadPreference.PRIMARY)
+
+    def find_one(self, query: Any, session: Any, **options: Any) -> bytes | None:
+        found = self._raw.find_one(query, session=session, **options)
+        return None if found is None else found.raw
+
+    def find(self, query: Any, session: Any, **options: Any) -> Iterator[bytes]:
+        with self._raw.find(query, session=session, **options) as cursor:
+            for found in cursor:
+                yield found.raw
+
+    def command(self, session: Any, **parts: Any) -> Found:
+        command = {"findAndModify": self.plain.name, **_command_parts(parts)}
+        reply = self.plain.database.command(
+            command, codec_options=self._raw_options, session=session, read_preference=ReadPreference.PRIMARY
+        )
+        value, state = reply.get("value"), reply.get("lastErrorObject") or {}
+        upserted = state["upserted"] if "upserted" in state else ABSENT
+        return Found(None if value is None else value.raw, upserted)
+
+    def find_one_and(self, session: Any, **parts: Any) -> Found:
+        options = {name: value for name, value in parts.items() if value is not None}
+        query = options.pop("query")
+        if options.pop("remove", False):
+            found = self._raw.find_one_and_delete(query, session=session, **options)
+        else:
+            update = options.pop("update")
+            method = (
+                self._raw.find_one_and_replace if _is_replacement(update) else self._raw.find_one_and_update
+            )
+            found = method(query, update, session=session, return_document=ReturnDocument.BEFORE, **options)
+        return Found(None if found is None else found.raw)
+
+
+class MongomockImages:
+    """Over a mongomock collection: no raw documents, no sessions, and commands are calls."""
+
+    computes = False
+
+    def __init__(self, collection: Any) -> None:
+        self.plain = collection
+        self.codec_options: CodecOptions[Any] = bson.codec_options.DEFAULT_CODEC_OPTIONS
+
+    def find_one(self, query: Any, session: Any, **options: Any) -> bytes | None:
+        found = self.plain.find_one(query, **_supported(options))
+        return None if found is None else bson.encode(found)
+
+    def find(self, query: Any, session: Any, **options: Any) -> Iterator[bytes]:
+        for found in list(self.plain.find(query, **_supported(options))):
+            yield bson.encode(found)
+
+    def command(self, session: Any, **parts: Any) -> Found:
+        return self.find_one_and(session, **parts)
+
+    def find_one_and(self, session: Any, **parts: Any) -> Found:
+        options = _supported(parts)
+        query = options.pop("query")
+        if options.pop("remove", False):
+            found = self.plain.find_one_and_delete(query, **options)
+        else:
+            update = options.pop("update")
+            method = self.plain.find_one_and_replace if _is_replacement(update) else self.plain.find_one_and_update
+            found = method(query, update, return_document=ReturnDocument.BEFORE, **options)
+        return Found(None if found is None else bson.encode(found))
+
+
+def _supported(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def _is_replacement(update: Any) -> bool:
+    if isinstance(update, RawBSONDocument):
+        return not next(iter(update), "").startswith("$")
+    return isinstance(update, Mapping) and not str(next(iter(update), "")).startswith("$")
+
+
+_NAMES = {"array_filters": "arrayFilters", "bypass_document_validation": "bypassDocumentValidation"}
+
+
+def _command_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The helper's arguments as the command wants them."""
+    command = {_NAMES.get(name, name): value for name, value in parts.items() if value is not None}
+    for name in ("sort", "hint"):
+        if isinstance(command.get(name), (list, tuple)):
+            command[name] = dict(command[name])
+    collation = command.get("collation")
+    if collation is not None and not isinstance(collation, Mapping):
+        command["collation"] = collation.document
+    return command

@@ -1,0 +1,117 @@
+"""
+One call on a recording collection on its way: which mode, which session, what is recorded, what is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import bson
+from pymongo.errors import OperationFailure
+from pymongo.results import UpdateResult
+
+from django_mongo_history import context
+from django_mongo_history.capture.environment import Environment, Recorder
+from django_mongo_history.capture.images import Found, Images
+from django_mongo_history.capture.works import Failure, Single
+from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.delivery import atomic, sync
+from django_mongo_history.delivery.base import Job, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    `session`: the caller's, explicit or bound, or None. `is_sync`: the write needs no transaction, whatever the mode
+    (it cannot change anything that is tracked). `acknowledged`: whether the caller wanted an answer.
+    """
+
+    environment: Environment
+    document_class: type
+    images: Images
+    acknowledged: bool
+    session: Any
+    is_sync: bool = False
+
+    @property
+    def namespace(self) -> str:
+        """`db.collection` as really written, whatever the class says."""
+        return str(self.images.plain.full_name)
+
+    def session_option(self, session: Any) -> dict[str, Any]:
+        """The keyword for the driver; none at all where there is no session, for mongomock's sake."""
+        return {} if session is None else {"session": session}
+
+    def decoded(self, image: bytes | None) -> Any:
+        """A document as the caller's codec options want it."""
+        return None if image is None else bson.decode(image, self.images.codec_options)
+
+    def single(
+        self,
+        parts: dict[str, Any],
+        call: Callable[[Any], Any],
+        answer: Callable[[Found, bytes | None], Any],
+    ) -> Any:
+        """Deliver a write of at most one document."""
+        given = {name: value for name, value in parts.items() if value is not None}
+        return self.deliver(Single(self.images, self.namespace, given, call, answer))
+
+    def deliver(self, work: Work) -> Any:
+        """Do the write and record it; what it answers, or raise what it raises."""
+        try:
+            result, records = self._delivered(work)
+        except OperationFailure:
+            if self.acknowledged:
+                raise
+            return UpdateResult({}, False)  # nobody waits for the answer of an unacknowledged write
+        for record in records:
+            context.consume_appended(record.key)
+        if isinstance(result, Failure):
+            raise result.error
+        return result
+
+    def _delivered(self, work: Work) -> tuple[Any, list[VersionRecord]]:
+        environment = self.environment
+        plain = self.images.plain
+        job = Job(work, self._recorder(), environment.store_of(plain), plain, self.session)
+        joined = self.is_joined()
+        if self.runs_in_transaction():
+            try:
+                return atomic.deliver(job, timeout_s=environment.timeout_s)
+            except atomic.TransactionRefusedError as error:
+                if joined:  # it has aborted the caller's transaction, as the plain write would have
+                    raise error.__cause__ or error from None
+                environment.refused.add(self.namespace)
+        return sync.deliver(
+            job,
+            has_transactions=self._has_transactions(),
+            raises=environment.raises,
+            timeout_s=environment.timeout_s,
+        )
+
+    def is_joined(self) -> bool:
+        """Whether the write is part of the caller's own transaction."""
+        return self.session is not None and bool(self.session.in_transaction)
+
+    def runs_in_transaction(self) -> bool:
+        """Whether a failed attempt leaves nothing behind."""
+        return self.is_joined() or self._mode() == "atomic"
+
+    def _mode(self) -> str:
+        tracked = self.environment.registry.concerned(self.document_class)
+        if self.is_sync or not self.acknowledged or tracked is None:
+            return "sync"
+        return self.environment.mode_for(tracked, self.images.plain)
+
+    def _has_transactions(self) -> bool:
+        plain = self.images.plain
+        return plain.full_name not in self.environment.refused and self.environment.has_transactions(plain)
+
+    def _recorder(self) -> Recorder:
+        # Rounded up to the millisecond that BSON stores: a moment taken before the write stays before it.
+        now = self.environment.now()
+        rest = timedelta(microseconds=-now.microsecond % 1000)
+        return Recorder(self.environment, self.document_class, now + rest)

@@ -1,0 +1,312 @@
+"""
+The kinds of write that a collection knows, each seen with the document on both sides.
+
+A work is made again from the start after a conflict, so it keeps nothing from one attempt to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import bson
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from bson.regex import Regex
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.results import DeleteResult, UpdateResult
+
+from django_mongo_history.capture.images import Found, Images
+from django_mongo_history.core import after_image, elements, values
+from django_mongo_history.core.model import ABSENT, DocumentKey, Write
+from django_mongo_history.delivery.base import Outcome
+
+logger: Final = logging.getLogger("django_mongo_history")
+_OPERATORS: Final = "$"
+Call = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that is an exception: raised once what was written all the same has been recorded."""
+
+    error: PyMongoError
+
+
+def write_of(namespace: str, before: bytes | None, after: bytes | None) -> Write:
+    """The write with its document's key, read from whichever image there is."""
+    image = after if before is None else before
+    if image is None:
+        raise ValueError("a write has an image on at least one side")
+    return Write(DocumentKey(namespace, id_of(image)), before, after)
+
+
+def id_of(image: bytes) -> Any:
+    """The `_id` of a stored document, exact."""
+    return values.decode_value(*_id_bytes(image))
+
+
+@dataclass(slots=True)
+class Insert:
+    """`insert_one`, `insert_many`: the caller's own call; what was sent is what is stored, `_id` in front."""
+
+    images: Images
+    namespace: str
+    documents: list[Any]
+    call: Call
+    needs_transaction: bool = False
+
+    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
+        answer: Any
+        stored = self.documents
+        try:
+            answer = self.call(session)
+        except BulkWriteError as error:
+            if transactional:
+                raise
+            # Outside a transaction the documents before the error, and unordered those after it, are stored.
+            failed = {failure["index"] for failure in error.details["writeErrors"]}
+            reached = error.details["nInserted"] + len(failed)
+            stored = [sent for index, sent in enumerate(stored[:reached]) if index not in failed]
+            answer = Failure(error)
+        return Outcome(answer, [write_of(self.namespace, None, self._after(sent, session)) for sent in stored])
+
+    def original(self, session: Any) -> Any:
+        return self.call(session)
+
+    def _after(self, sent: Any, session: Any) -> bytes:
+        image = sent.raw if isinstance(sent, RawBSONDocument) else bson.encode(sent, False, self.images.codec_options)
+        if not after_image.has_server_time(image):
+            return image
+        stored = self.images.find_one({"_id": sent["_id"]}, session)
+        return image if stored is None else stored
+
+
+def with_id(document: Any) -> Any:
+    """The document with an `_id`: as the driver does it, and for raw documents, which it leaves to the server."""
+    if not isinstance(document, RawBSONDocument):
+        document.setdefault("_id", ObjectId())
+        return document
+    if elements.find_value(document.raw, b"_id") is not None:
+        return document
+    identity = elements.Element(b"_id", *values.encode_value(ObjectId()))
+    return RawBSONDocument(elements.assemble([identity, *elements.elements(document.raw)]))
+
+
+@dataclass(slots=True)
+class Single:
+    """
+    A write of at most one document: update, replacement or removal.
+
+    `parts` are the arguments of findAndModify by the names of PyMongo's helpers; `call` is the caller's own call.
+    `answer` makes the caller's result of the document before, the one after, and the `_id` an upsert made.
+    """
+
+    images: Images
+    namespace: str
+    parts: dict[str, Any]
+    call: Call
+    answer: Callable[[Found, bytes | None], Any]
+    needs_transaction: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.needs_transaction = not (
+            self.parts.get("remove") or (self._is_computable() and not self._may_insert_unknown())
+        )
+
+    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
+        if transactional:
+            found = self.images.command(session, **self.parts)
+        elif self.needs_transaction:
+            return self._best_effort(session)
+        else:
+            found = self.images.find_one_and(session, **self.parts)
+        return self._outcome(found, session)
+
+    def original(self, session: Any) -> Any:
+        return self.call(session)
+
+    def _outcome(self, found: Found, session: Any) -> Outcome:
+        after = self.after(found, session)
+        if found.before is None and after is None:
+            return Outcome(self.answer(found, None))
+        return Outcome(self.answer(found, after), [write_of(self.namespace, found.before, after)])
+
+    def after(self, found: Found, session: Any) -> bytes | None:
+        """The document after the write: computed where that is certain, else read in the same session."""
+        if self.parts.get("remove"):
+            return None
+        if found.before is not None:
+            return self._computed(found.before) or self._read(found.before, session)
+        if found.upserted is not ABSENT:
+            return self.images.find_one({"_id": found.upserted}, session)
+        if self.parts.get("upsert"):  # the helper does not tell the id: here the filter does
+            return self.images.find_one({"_id": self.parts["query"]["_id"]}, session)
+        return None
+
+    def _computed(self, before: bytes) -> bytes | None:
+        if not self._is_computable():
+            return None
+        update = self.parts["update"]
+        if _is_replacement(update):
+            sent = update.raw if isinstance(update, RawBSONDocument) else self._encode(update)
+            return after_image.after_replacement(before, sent)
+        return after_image.after_update(before, update, self.images.codec_options)
+
+    def _encode(self, document: Any) -> bytes:
+        return bson.encode(document, False, self.images.codec_options)
+
+    def _is_computable(self) -> bool:
+        update = self.parts.get("update")
+        if not self.images.computes or not isinstance(update, Mapping) or self.parts.get("array_filters"):
+            return False
+        return _is_replacement(update) or not set(update) - {"$set", "$unset"}
+
+    def _may_insert_unknown(self) -> bool:
+        return bool(self.parts.get("upsert")) and not pins_id(self.parts["query"])
+
+    def _read(self, before: bytes, session: Any) -> bytes | None:
+        return self.images.find_one({"_id": id_of(before)}, session)
+
+    def _best_effort(self, session: Any) -> Outcome:
+        """Without transactions: find, then write the found document only; its images hold unless another writes it."""
+        options = {name: self.parts[name] for name in ("sort", "hint", "collation") if self.parts.get(name)}
+        before = self.images.find_one(self.parts["query"], session, **options)
+        if before is None:
+            return self._upsert(session) if self.parts.get("upsert") else Outcome(self.call(session))
+        found = self.images.find_one_and(session, **{**self.parts, "query": self._guarded(before), "sort": None})
+        return self._outcome(found, session)
+
+    def _upsert(self, session: Any) -> Outcome:
+        """Where nothing matched: the form that tells the `_id` it made."""
+        options = {name: self.parts[name] for name in ("hint", "collation", "array_filters") if self.parts.get(name)}
+        update = self.parts["update"]
+        plain = self.images.plain
+        method = plain.replace_one if _is_replacement(update) else plain.update_one
+        result = method(self.parts["query"], update, upsert=True, **options)
+        if result.upserted_id is None and result.matched_count:
+            logger.warning(
+                "%s: another writer made the document that an upsert was about to make; what it was before is not "
+                "known, its next version shows the change as external.",
+                self.namespace,
+            )
+            return Outcome(self.answer(Found(None), None))
+        return self._outcome(Found(None, result.upserted_id), session)
+
+    def _guarded(self, before: bytes) -> dict[str, Any]:
+        return {"$and": [self.parts["query"], {"_id": id_of(before)}]}
+
+
+@dataclass(slots=True)
+class Many:
+    """
+    `update_many`, `delete_many`: read what the filter finds, then the caller's own call, in one snapshot.
+
+    `call` takes a filter. More documents than `limit` are TooManyError, with nothing written: see `chunks`.
+    """
+
+    images: Images
+    namespace: str
+    query: Any
+    options: dict[str, Any]
+    call: Callable[[Any, Any], Any]
+    update: Any = None
+    limit: int | None = None
+    has_filters: bool = False
+    needs_transaction: bool = True
+
+    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
+        limited = {} if self.limit is None else {"limit": self.limit + 1}
+        befores = list(self.images.find(self.query, session, **self.options, **limited))
+        if self.limit is not None and len(befores) > self.limit:
+            raise TooManyError
+        query = self.query if transactional or not befores else _only(self.query, befores)
+        result = self.call(query, session)
+        writes = self._deleted(befores) if self.update is None else self._updated(befores, result, session)
+        return Outcome(result, writes)
+
+    def original(self, session: Any) -> Any:
+        return self.call(self.query, session)
+
+    def _deleted(self, befores: Iterable[bytes]) -> list[Write]:
+        return [write_of(self.namespace, before, None) for before in befores]
+
+    def _updated(self, befores: list[bytes], result: Any, session: Any) -> list[Write]:
+        writes = []
+        unknown = []
+        for before in befores:
+            computed = None
+            if self.images.computes and not self.has_filters:
+                computed = after_image.after_update(before, self.update, self.images.codec_options)
+            if computed is None:
+                unknown.append(before)
+            else:
+                writes.append(write_of(self.namespace, before, computed))
+        writes.extend(self._read(unknown, session))
+        upserted = getattr(result, "upserted_id", None)
+        if upserted is not None or (getattr(result, "raw_result", None) or {}).get("upserted") is not None:
+            after = self.images.find_one({"_id": upserted}, session)
+            writes.append(write_of(self.namespace, None, after))
+        return writes
+
+    def _read(self, befores: list[bytes], session: Any) -> list[Write]:
+        if not befores:
+            return []
+        olds = {_id_bytes(before): before for before in befores}
+        ids = [values.decode_value(*identity) for identity in olds]
+        afters = {_id_bytes(after): after for after in self.images.find({"_id": {"$in": ids}}, session)}
+        return [write_of(self.namespace, before, afters.get(identity)) for identity, before in olds.items()]
+
+
+class TooManyError(Exception):
+    """A write of many documents found more of them than one transaction shall hold."""
+
+
+def _only(query: Any, befores: list[bytes]) -> dict[str, Any]:
+    """The filter on the documents that were read: without a snapshot no other may be written unseen."""
+    return {"$and": [query, {"_id": {"$in": [id_of(before) for before in befores]}}]}
+
+
+def _id_bytes(image: bytes) -> tuple[int, bytes]:
+    identity = elements.find_value(image, b"_id")
+    if identity is None:
+        raise ValueError("a stored document has no _id")
+    return identity.kind, identity.value
+
+
+def pins_id(query: Any) -> bool:
+    """Whether the filter can match one document only: `_id` equal to a plain value."""
+    if not isinstance(query, Mapping) or "_id" not in query:
+        return False
+    wanted = query["_id"]
+    if isinstance(wanted, Mapping):
+        return not any(str(key).startswith(_OPERATORS) for key in wanted)
+    return not isinstance(wanted, (Regex, re.Pattern))
+
+
+def _is_replacement(update: Any) -> bool:
+    return not str(next(iter(update), "")).startswith(_OPERATORS)
+
+
+def update_result(found: Found, after: bytes | None, *, acknowledged: bool, decode: Callable[[Any], Any]) -> UpdateResult:
+    """What `update_one` and `replace_one` answer."""
+    matched = found.before is not None
+    raw: dict[str, Any] = {"n": 1 if after is not None or matched else 0}
+    upserted = not matched and after is not None
+    raw["nModified"] = int(matched and found.before != after)
+    raw["ok"] = 1.0
+    raw["updatedExisting"] = matched
+    if upserted:
+        assert after is not None
+        raw["upserted"] = decode(after)["_id"]
+    return UpdateResult(raw, acknowledged)
+
+
+def delete_result(found: Found, *, acknowledged: bool) -> DeleteResult:
+    """What `delete_one` and a `delete_many` of one document answer."""
+    return DeleteResult({"n": int(found.before is not None), "ok": 1.0}, acknowledged)
+
+

@@ -1,0 +1,270 @@
+"""
+System checks: every mistake in the settings that can be found before the first write.
+
+Only the check tagged `database` talks to a server, so `check --database default` (or `migrate`) runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final
+
+import mongoengine
+import pymongo
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's names
+from django.utils.module_loading import import_string
+from pymongo.errors import PyMongoError
+
+from django_mongo_history import conf
+from django_mongo_history.conf import Kind, TrackedSpec
+from django_mongo_history.documents import (
+    database_of,
+    field_names,
+    is_document_class,
+    is_identity,
+    is_time_series,
+    translate_path,
+)
+
+TAG: Final = "mongo_history"
+HELLO_TIMEOUT_S: Final = 5.0
+
+_MIDDLEWARE: Final = "django_mongo_history.middleware.HistoryMiddleware"
+_AUTHENTICATION: Final = (
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.RemoteUserMiddleware",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tracked:
+    """An entry of `TRACKED_DOCUMENTS` whose class could be imported."""
+
+    spec: TrackedSpec
+    document_class: type[Any]
+
+
+@register(TAG)
+def check_keys(**_: Any) -> list[CheckMessage]:
+    """E001: a key that nobody knows, so that what was meant by it does not happen."""
+    return _problems(Kind.UNKNOWN_KEY, "mongo_history.E001")
+
+
+@register(TAG)
+def check_values(**_: Any) -> list[CheckMessage]:
+    """E002: a value that a key cannot have."""
+    return _problems(Kind.WRONG_VALUE, "mongo_history.E002")
+
+
+@register(TAG)
+def check_entries(**_: Any) -> list[CheckMessage]:
+    """E003: an entry of TRACKED_DOCUMENTS of the wrong shape, or a second one for a class."""
+    return _problems(Kind.WRONG_ENTRY, "mongo_history.E003")
+
+
+@register(TAG)
+def check_classes(**_: Any) -> list[CheckMessage]:
+    """E004: a dotted path that does not import. E005: one of something whose documents lie in no collection."""
+    messages: list[CheckMessage] = []
+    for spec in conf.load().tracked_documents:
+        found = _imported(spec.document)
+        if isinstance(found, Exception):
+            text = f"TRACKED_DOCUMENTS: {spec.document!r} cannot be imported: {found}"
+            hint = "Give the dotted path of the module and the class, as in 'shop.documents.Order'."
+            messages.append(Error(text, hint=hint, id="mongo_history.E004"))
+        elif not is_document_class(found):
+            text = f"TRACKED_DOCUMENTS: {spec.document!r} is {_kind_of(found)}"
+            hint = "Name a concrete mongoengine Document; embedded documents are tracked with those that hold them."
+            messages.append(Error(text, hint=hint, id="mongo_history.E005"))
+    return messages
+
+
+@register(TAG)
+def check_paths(**_: Any) -> list[CheckMessage]:
+    """E006: a path that is no field of the class. E007: hidden or untracked identity of a document."""
+    return [message for tracked in _tracked() for message in _path_messages(tracked)]
+
+
+@register(TAG)
+def check_time_series(**_: Any) -> list[CheckMessage]:
+    """E008: time-series collections know neither updates of a document nor transactions."""
+    return [
+        Error(
+            f"TRACKED_DOCUMENTS: {tracked.spec.document!r} is a time-series class, which cannot be tracked",
+            hint="Take it out: measurements are written once and are their own history.",
+            id="mongo_history.E008",
+        )
+        for tracked in _tracked()
+        if is_time_series(tracked.document_class)
+    ]
+
+
+@register(TAG)
+def check_shadowed_fields(**_: Any) -> list[CheckMessage]:
+    """W001: fields that an attribute of Version stands before, so that `version.field` is something else."""
+    reserved = _version_attributes()
+    messages: list[CheckMessage] = []
+    for tracked in _tracked():
+        for name in sorted(field_names(tracked.document_class) & reserved):
+            text = f"{tracked.spec.document}: Version has an attribute {name!r} of its own, which shadows the field"
+            hint = f"Read the field of a version with version[{name!r}]; or silence this check."
+            messages.append(Warning(text, hint=hint, id="mongo_history.W001"))
+    return messages
+
+
+@register(TAG)
+def check_attribute(**_: Any) -> list[CheckMessage]:
+    """W002: a class that has something else where its history shall be."""
+    attribute = conf.load().attribute
+    return [
+        Warning(
+            f"{tracked.spec.document} has something else named {attribute!r}, where its history was to be",
+            hint="Set MONGO_HISTORY['ATTRIBUTE'] to another name, or use history_of(document).",
+            id="mongo_history.W002",
+        )
+        for tracked in _tracked()
+        if hasattr(mongoengine.Document, attribute) or attribute in field_names(tracked.document_class)
+    ]
+
+
+@register(TAG)
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """W003: no HistoryMiddleware, so that versions have no user. E009: one that stands before authentication."""
+    stack = list(getattr(django_settings, "MIDDLEWARE", None) or ())
+    own = _positions(stack, _MIDDLEWARE)
+    if not own:
+        return [_missing_middleware()] if conf.load().tracked_documents else []
+    authentication = [index for dotted in _AUTHENTICATION for index in _positions(stack, dotted)]
+    if not authentication or own[0] > min(authentication):
+        return []
+    text = f"MIDDLEWARE: {stack[own[0]]!r} stands before {stack[min(authentication)]!r}"
+    hint = "Put it after, so that the request has its user."
+    return [Error(text, hint=hint, id="mongo_history.E009")]
+
+
+@register(TAG, Tags.database)
+def check_servers(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E010: a server without transactions for atomic delivery. W004: a server that does not answer."""
+    if not databases:  # the SQL databases to check: none are given where no server shall be asked
+        return []
+    delivery = conf.load().delivery
+    atomic = [tracked for tracked in _tracked() if (tracked.spec.delivery or delivery) == "atomic"]
+    return [message for tracked in atomic for message in _server_messages(tracked)]
+
+
+def _problems(kind: Kind, identifier: str) -> list[CheckMessage]:
+    return [
+        Error(problem.message, hint=problem.hint, id=identifier)
+        for problem in conf.problems()
+        if problem.kind is kind
+    ]
+
+
+def _tracked() -> Iterator[_Tracked]:
+    for spec in conf.load().tracked_documents:
+        found = _imported(spec.document)
+        if is_document_class(found):
+            yield _Tracked(spec, found)
+
+
+def _imported(dotted: str) -> Any:
+    """What the path names, or the exception that came instead."""
+    try:
+        return import_string(dotted)
+    except Exception as error:  # noqa: BLE001 - a project's module may raise anything, which the check then tells
+        return error
+
+
+def _kind_of(found: Any) -> str:
+    if not isinstance(found, type):
+        return "no class"
+    if issubclass(found, mongoengine.EmbeddedDocument):
+        return "an embedded document"
+    return (
+        "an abstract class"
+        if issubclass(found, mongoengine.Document)
+        else "no class of MongoEngine documents"
+    )
+
+
+def _path_messages(tracked: _Tracked) -> Iterator[CheckMessage]:
+    spec = tracked.spec
+    for option, paths in (
+        ("untracked", spec.untracked),
+        ("hidden", spec.hidden),
+        ("renamed", spec.renamed.values()),
+    ):
+        for path in paths:
+            place = f"TRACKED_DOCUMENTS: {option!r} of {spec.document!r}"
+            try:
+                translated = translate_path(tracked.document_class, path)
+            except ValueError as error:
+                hint = "Paths are names of fields joined by dots, through lists without an index, '*' for any key."
+                yield Error(f"{place}: {error}", hint=hint, id="mongo_history.E006")
+                continue
+            if option != "renamed" and is_identity(tracked.document_class, translated):
+                text = f"{place}: {path!r} is part of the primary key, the class name or the shard key"
+                yield Error(text, hint="A history cannot be kept without it.", id="mongo_history.E007")
+
+
+def _version_attributes() -> frozenset[str]:
+    if find_spec("django_mongo_history.query") is None:
+        return frozenset()
+    version = import_string("django_mongo_history.query.Version")
+    return frozenset(name for name in dir(version) if not name.startswith("_"))
+
+
+def _positions(stack: list[str], dotted: str) -> list[int]:
+    """Where this middleware, or a class made from it, stands."""
+    wanted = import_string(dotted)
+    return [index for index, entry in enumerate(stack) if entry == dotted or _is_made_from(wanted, entry)]
+
+
+def _is_made_from(wanted: type[Any], entry: str) -> bool:
+    found = _imported(entry)
+    return isinstance(found, type) and issubclass(found, wanted)
+
+
+def _missing_middleware() -> CheckMessage:
+    return Warning(
+        "MIDDLEWARE: HistoryMiddleware is missing, so versions that requests write tell neither user nor request",
+        hint=f"Add {_MIDDLEWARE!r} after the authentication middleware.",
+        id="mongo_history.W003",
+    )
+
+
+def _server_messages(tracked: _Tracked) -> list[CheckMessage]:
+    place = f"{tracked.spec.document}: 'atomic' delivery"
+    try:
+        with pymongo.timeout(HELLO_TIMEOUT_S):
+            hello = _hello(tracked.document_class)
+    except (PyMongoError, mongoengine.connection.ConnectionFailure) as error:
+        text = f"{place} cannot be checked, the server does not answer: {error}"
+        return [
+            Warning(
+                text, hint="Is MongoDB running, and mongoengine.connect() called?", id="mongo_history.W004"
+            )
+        ]
+    if _has_transactions(hello):
+        return []
+    hint = "Use a replica set (one node is enough) or a sharded cluster; or the delivery 'auto' or 'sync'."
+    return [
+        Error(
+            f"{place} needs transactions, which the server does not have", hint=hint, id="mongo_history.E010"
+        )
+    ]
+
+
+def _hello(document_class: type[Any]) -> dict[str, Any]:
+    hello: Callable[[str], dict[str, Any]] = database_of(document_class).client.admin.command
+    try:
+        return hello("hello")
+    except NotImplementedError:  # mongomock
+        return {}
+
+
+def _has_transactions(hello: dict[str, Any]) -> bool:
+    return bool(hello.get("setName")) or hello.get("msg") == "isdbgrid"

@@ -1,0 +1,39 @@
+"""
+Who and why: what a version written at this moment carries, as plain values in one context variable.
+
+Knows no Django, no MongoEngine and no request object: whoever opens a changeset hands over plain values, and for the
+user a function that is asked at each write and let go at the end.
+"""
+
+from django_mongo_history.context.blocks import (
+    Captured,
+    append_change_info,
+    capture_context,
+    consume_appended,
+    current_changeset,
+    extra_change_info,
+    is_suppressed,
+    open_changeset,
+    rationale,
+    suppress_history,
+)
+from django_mongo_history.context.frames import Block, CarriedBlock
+from django_mongo_history.context.users import UNSET, Unset, user_ref
+
+__all__ = [
+    "UNSET",
+    "Block",
+    "Captured",
+    "CarriedBlock",
+    "Unset",
+    "append_change_info",
+    "capture_context",
+    "consume_appended",
+    "current_changeset",
+    "extra_change_info",
+    "is_suppressed",
+    "open_changeset",
+    "rationale",
+    "suppress_history",
+    "user_ref",
+]

@@ -1,0 +1,194 @@
+"""
+What a document becomes by `$set` and `$unset`, computed exactly as the server (5.0 and later) does it.
+
+Works on raw elements and splices the values that were sent, so nothing is decoded on the way. Anything whose result
+is not certain is declined (None): the caller then reads the document in the same transaction. The rules were measured
+against a real server and are held to it by a property test, `tests/integration/test_after_image.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cmp_to_key
+from typing import Any, Final
+
+import bson
+from bson.codec_options import CodecOptions
+
+from django_mongo_history.core import elements
+from django_mongo_history.core.elements import ARRAY, DOCUMENT, EMPTY_DOCUMENT, Element
+
+_NULL: Final = (0x0A, b"")
+_TIMESTAMP: Final = 0x11
+_ZERO_TIMESTAMP: Final = b"\x00" * 8
+_LONGEST_INDEX: Final = 7
+_MOST_PADDING: Final = 1_500_000
+_UNSET: Final = object()
+
+_Tree = dict[bytes, Any]
+"""Path components to what happens there: a value as (kind, bytes), `_UNSET`, or a tree again."""
+
+
+class _DeclinedError(Exception):
+    """The result is not certain."""
+
+
+def after_update(before: bytes, update: Any, codec_options: CodecOptions[Any]) -> bytes | None:
+    """
+    The document after this update, or None where only the server can say.
+
+    Precondition: the server has accepted the update for this document; errors are not foreseen here.
+    """
+    if not isinstance(update, Mapping) or not update or set(update) - {"$set", "$unset"}:
+        return None
+    try:
+        return _edit_document(before, _tree_of(update, codec_options))
+    except _DeclinedError:
+        return None
+
+
+def after_replacement(before: bytes, replacement: bytes) -> bytes | None:
+    """The document after being replaced: `_id` in front as it was, then the rest as sent; None where not certain."""
+    identity = elements.find_value(before, b"_id")
+    sent = [part for part in elements.elements(replacement) if part.name != b"_id"]
+    if identity is None or has_server_time(replacement):
+        return None
+    return elements.assemble([identity, *sent])
+
+
+def has_server_time(document: bytes) -> bool:
+    """Whether the server puts its own time into this document: a top-level `Timestamp(0, 0)` on insert or replace."""
+    return b"\x11" in document and any(
+        part.kind == _TIMESTAMP and part.value == _ZERO_TIMESTAMP for part in elements.elements(document)
+    )
+
+
+def touched_paths(update: Any) -> list[tuple[str, ...]] | None:
+    """The paths that an update by operators names, without list indexes; None for anything else (a pipeline)."""
+    if not isinstance(update, Mapping) or not update:
+        return None
+    paths = []
+    for operator, edits in update.items():
+        if not str(operator).startswith("$") or not isinstance(edits, Mapping) or operator == "$rename":
+            return None
+        paths.extend(tuple(part for part in str(path).split(".") if not _is_position(part)) for path in edits)
+    return paths
+
+
+def _is_position(part: str) -> bool:
+    return part.isdigit() or part.startswith("$")
+
+
+def _tree_of(update: Mapping[str, Any], codec_options: CodecOptions[Any]) -> _Tree:
+    root: _Tree = {}
+    for path, value in (update.get("$set") or {}).items():
+        whole = bson.encode({"v": value}, codec_options=codec_options)
+        _plant(root, path, (whole[4], whole[7:-1]))
+    for path in update.get("$unset") or {}:
+        _plant(root, path, _UNSET)
+    _check_siblings(root)
+    return root
+
+
+def _plant(root: _Tree, path: str, edit: Any) -> None:
+    parts = [part.encode() for part in path.split(".")]
+    if any(not part or part.startswith(b"$") or _is_odd_number(part) for part in parts):
+        raise _DeclinedError
+    node = root
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise _DeclinedError
+    if parts[-1] in node:
+        raise _DeclinedError
+    node[parts[-1]] = edit
+
+
+def _is_odd_number(part: bytes) -> bool:
+    return part.isdigit() and (len(part) > _LONGEST_INDEX or (len(part) > 1 and part.startswith(b"0")))
+
+
+def _check_siblings(tree: _Tree) -> None:
+    """Numbers beside names that begin with a digit compare in a cycle: the result depends on how they arrive."""
+    if any(name.isdigit() for name in tree) and any(name[:1].isdigit() and not name.isdigit() for name in tree):
+        raise _DeclinedError
+    for below in tree.values():
+        if isinstance(below, dict):
+            _check_siblings(below)
+
+
+def _in_server_order(tree: _Tree) -> Iterable[tuple[bytes, Any]]:
+    return sorted(tree.items(), key=cmp_to_key(lambda one, other: _compare(one[0], other[0])))
+
+
+def _compare(one: bytes, other: bytes) -> int:
+    if one.isdigit() and other.isdigit():
+        return int(one) - int(other)
+    return -1 if one < other else 1
+
+
+def _edit_document(document: bytes, tree: _Tree) -> bytes:
+    parts = elements.elements(document)
+    names = {part.name for part in parts}
+    if len(names) != len(parts):
+        raise _DeclinedError
+    kept = [edited for part in parts if (edited := _edit_element(part, tree.get(part.name))) is not None]
+    for name, edit in _in_server_order(tree):
+        if name not in names:
+            created = _created(edit)
+            if created is not None:
+                kept.append(Element(name, *created))
+    return elements.assemble(kept)
+
+
+def _edit_element(part: Element, edit: Any) -> Element | None:
+    if edit is None:
+        return part
+    if edit is _UNSET:
+        return None
+    return Element(part.name, *_edit_value(part.kind, part.value, edit))
+
+
+def _edit_value(kind: int, value: bytes, edit: Any) -> tuple[int, bytes]:
+    if isinstance(edit, tuple):
+        return edit
+    if kind == DOCUMENT:
+        return kind, _edit_document(value, edit)
+    if kind == ARRAY:
+        return kind, _edit_array(value, edit)
+    if _sets(edit):
+        raise _DeclinedError
+    return kind, value
+
+
+def _edit_array(array: bytes, tree: _Tree) -> bytes:
+    values = [(part.kind, part.value) for part in elements.elements(array)]
+    for name, edit in _in_server_order(tree):
+        if not name.isdigit():
+            if _sets(edit):
+                raise _DeclinedError
+            continue
+        index = int(name)
+        if index < len(values):
+            values[index] = _NULL if edit is _UNSET else _edit_value(*values[index], edit)
+        elif (created := _created(edit)) is not None:
+            if index - len(values) > _MOST_PADDING:
+                raise _DeclinedError
+            values.extend([_NULL] * (index - len(values)))
+            values.append(created)
+    return elements.assemble_array(values)
+
+
+def _created(edit: Any) -> tuple[int, bytes] | None:
+    """What an edit makes where nothing lies: nested documents, for numeric names too; nothing for `$unset`."""
+    if edit is _UNSET or not _sets(edit):
+        return None
+    if isinstance(edit, tuple):
+        return edit
+    return DOCUMENT, _edit_document(EMPTY_DOCUMENT, edit)
+
+
+def _sets(edit: Any) -> bool:
+    if isinstance(edit, dict):
+        return any(_sets(below) for below in edit.values())
+    return edit is not _UNSET

@@ -1,0 +1,410 @@
+"""
+Exact, reversible patches between two BSON documents, in dictdiffer's format.
+
+dictdiffer is the engine and sees only what differs: equal subtrees are cut out by their bytes first and every leaf is
+opaque to it, because compared as Python values `1`, `1.0` and `True` would be equal. What dictdiffer's format does not
+say, the order of keys, is kept beside it. Its own `patch` and `revert` are not used: they apply blindly, and revert
+lists wrongly (https://github.com/inveniosoftware/dictdiffer/issues/178).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import dictdiffer
+
+from django_mongo_history.core import elements, values
+from django_mongo_history.core.elements import ARRAY, DOCUMENT, Element
+from django_mongo_history.core.model import PatchEntries, PathPart, State
+
+WHOLE_LIST_FROM: Final = 100
+"""A list with more differing places than this, and of another length than before, is one change of the whole list:
+a shift by one place would otherwise cost many times the list."""
+
+_REFERENCE: Final = b"$ref"
+
+
+class PatchError(ValueError):
+    """A patch does not fit the state that it is applied to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """
+    Edits from one state to the next, with both sides of every edit.
+
+    `entries`: dictdiffer triples with list paths. `key_order`: `[path, old_keys | None, new_keys | None]` for each
+    document whose keys the entries alone would leave in another order, on the side where they would.
+    """
+
+    entries: PatchEntries
+    key_order: list[Any]
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.key_order)
+
+
+class _Leaf:
+    """A value that dictdiffer must neither look into nor copy; equal to itself alone."""
+
+    __slots__ = ("kind", "value")
+
+    def __init__(self, kind: int, value: bytes) -> None:
+        self.kind = kind
+        self.value = value
+
+    def __deepcopy__(self, memo: Any) -> _Leaf:
+        return self
+
+
+_SAME: Final = _Leaf(0, b"")
+"""Stands on both sides where the bytes are equal."""
+
+
+def diff(before: Mapping[str, Any] | bytes, after: Mapping[str, Any] | bytes) -> Patch:
+    """
+    The patch that leads from `before` to `after` and, inverted, back: byte for byte.
+
+    Shape: states as mappings or as their BSON.
+    Cost: linear in the bytes of both; dictdiffer sees only the parts that differ.
+    """
+    old = before if isinstance(before, bytes) else values.encode(before)
+    new = after if isinstance(after, bytes) else values.encode(after)
+    found = diff_images(old, new)
+    return Patch(decode_entries(found.patch), found.key_order)
+
+
+class EncodedPatch(NamedTuple):
+    """A patch as it is stored: the entries as BSON (`{"p": [entries]}`), the key order, and the paths it touches."""
+
+    patch: bytes
+    key_order: list[Any]
+    paths: list[list[PathPart]]
+
+
+def diff_images(before: bytes, after: bytes) -> EncodedPatch:
+    """
+    `diff` between two BSON documents, ready to be stored.
+
+    Nothing is decoded on the way: values are spliced from the images into the patch. A patch much larger than both
+    documents gives way to whole values of the top-level keys that differ.
+    """
+    left, right = _align(before, after)
+    found = _encoded(left, right)
+    if found is None or len(found.patch) > len(before) + len(after) + 1024:
+        found = _encoded(*_align_whole(left, right, before, after))
+    if found is None:
+        raise PatchError("no patch leads from one document to the other and back")
+    return found
+
+
+def _encoded(left: dict[str, Any], right: dict[str, Any]) -> EncodedPatch | None:
+    """The patch between two aligned trees; None where it does not prove to lead both ways."""
+    patch = Patch(
+        list(dictdiffer.diff(left, right, dot_notation=False, tolerance=0)), list(_orders((), left, right))
+    )
+    if not _proves(patch, left, right):
+        return None
+    return EncodedPatch(_encode_leaves(patch.entries), patch.key_order, _paths(patch))
+
+
+def _paths(patch: Patch) -> list[list[PathPart]]:
+    paths = [list(entry[0]) for entry in patch.key_order]
+    for operation, path, payload in patch.entries:
+        paths.extend([path] if operation == "change" else ([*path, key] for key, _value in payload))
+    return paths
+
+
+def apply(patch: Patch, state: Mapping[str, Any]) -> State:
+    """
+    The state after the patch; `state` stays as it is and shares nothing with the result.
+
+    Raises: PatchError where the patch does not fit: a key that should (not) be there, a list of another length.
+    """
+    result: State = copy(dict(state))
+    return apply_in_place(patch, result)
+
+
+def apply_in_place(patch: Patch, state: State) -> State:
+    """`apply` on the state itself, for replays that own it. After a PatchError the state is spoilt."""
+    root: dict[str, Any] = {"": state}
+    for operation, path, payload in patch.entries:
+        _EDITS[operation](root, path, payload)
+    for path, _old_keys, new_keys in patch.key_order:
+        if new_keys is not None:
+            _reorder(root, path, new_keys)
+    result: State = root[""]
+    return result
+
+
+def invert(patch: Patch) -> Patch:
+    """The patch that leads back: entries and the items of lists in reverse order, sides exchanged."""
+    return Patch(
+        [_INVERSIONS[operation](path, payload) for operation, path, payload in reversed(patch.entries)],
+        [[path, new_keys, old_keys] for path, old_keys, new_keys in patch.key_order],
+    )
+
+
+def copy(value: Any) -> Any:
+    """The same value with documents and lists of its own; BSON's other values are immutable and are shared."""
+    if isinstance(value, dict):
+        return {key: copy(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [copy(inner) for inner in value]
+    return value
+
+
+def encode_entries(entries: PatchEntries) -> bytes:
+    """Entries as the BSON that `decode_entries` reads."""
+    return values.encode({"p": [[operation, list(path), _as_lists(payload)] for operation, path, payload in entries]})
+
+
+def decode_entries(encoded: bytes) -> PatchEntries:
+    """
+    Entries in dictdiffer's own shape, tuples included.
+
+    Raises: PatchError for bytes that hold no patch.
+    """
+    try:
+        stored = values.decode(encoded)["p"]
+        return [_entry(*triple) for triple in stored]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise PatchError(f"not a patch: {error}") from error
+
+
+def _entry(operation: str, path: list[PathPart], payload: list[Any]) -> tuple[str, list[PathPart], Any]:
+    if not isinstance(path, list):
+        raise TypeError("a path is a list")
+    if operation == "change":
+        old, new = payload
+        return operation, path, (old, new)
+    if operation in ("add", "remove"):
+        return operation, path, [(key, value) for key, value in payload]
+    raise ValueError(f"unknown operation {operation!r}")
+
+
+def _as_lists(payload: Any) -> list[Any]:
+    if isinstance(payload, tuple):  # both sides of a change
+        return list(payload)
+    return [list(pair) for pair in payload]
+
+
+# -- align: both sides as trees of what differs -----------------------------------------------------------------------
+
+
+def _align(before: bytes, after: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both documents as trees of dicts, lists and leaves, with `_SAME` wherever the bytes are equal."""
+    pair = _align_documents(elements.elements(before), elements.elements(after))
+    if pair is None:
+        raise ValueError("a document with duplicate keys at its top level cannot be tracked")
+    return pair
+
+
+def _align_documents(old: list[Element], new: list[Element]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    old_parts = {part.name: part for part in old}
+    new_parts = {part.name: part for part in new}
+    if len(old_parts) != len(old) or len(new_parts) != len(new) or _REFERENCE in old_parts or _REFERENCE in new_parts:
+        return None
+    left: dict[str, Any] = {}
+    right: dict[str, Any] = {_name(name): None for name in new_parts}  # fixes the order of the right side
+    for name, part in old_parts.items():
+        other = new_parts.get(name)
+        if other is None:
+            left[_name(name)] = _Leaf(part.kind, part.value)
+        else:
+            left[_name(name)], right[_name(name)] = _align_values(part, other)
+    for name, part in new_parts.items():
+        if name not in old_parts:
+            right[_name(name)] = _Leaf(part.kind, part.value)
+    return left, right
+
+
+def _align_values(old: Element, new: Element) -> tuple[Any, Any]:
+    if old.kind == new.kind:
+        if old.value == new.value:
+            return _SAME, _SAME
+        pair: tuple[Any, Any] | None = None
+        if old.kind == DOCUMENT:
+            pair = _align_documents(elements.elements(old.value), elements.elements(new.value))
+        elif old.kind == ARRAY:
+            pair = _align_lists(elements.elements(old.value), elements.elements(new.value))
+        if pair is not None:
+            return pair
+    return _Leaf(old.kind, old.value), _Leaf(new.kind, new.value)
+
+
+def _align_lists(old: list[Element], new: list[Element]) -> tuple[list[Any], list[Any]] | None:
+    if not (_is_canonical(old) and _is_canonical(new)):
+        return None
+    common = min(len(old), len(new))
+    if len(old) != len(new):
+        differing = sum(1 for index in range(common) if old[index] != new[index])
+        if differing > WHOLE_LIST_FROM:
+            return None
+    pairs = [_align_values(old[index], new[index]) for index in range(common)]
+    left: list[Any] = [pair[0] for pair in pairs]
+    right: list[Any] = [pair[1] for pair in pairs]
+    left.extend(_Leaf(part.kind, part.value) for part in old[common:])
+    right.extend(_Leaf(part.kind, part.value) for part in new[common:])
+    return left, right
+
+
+def _is_canonical(parts: list[Element]) -> bool:
+    return all(part.name == b"%d" % index for index, part in enumerate(parts))
+
+
+def _align_whole(
+    left: dict[str, Any], right: dict[str, Any], before: bytes, after: bytes
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The trees again, with every top-level key that differs inside as one leaf: both whole values."""
+    old = {_name(part.name): _Leaf(part.kind, part.value) for part in elements.elements(before)}
+    new = {_name(part.name): _Leaf(part.kind, part.value) for part in elements.elements(after)}
+    return (
+        {key: node if node is _SAME else old[key] for key, node in left.items()},
+        {key: node if node is _SAME else new[key] for key, node in right.items()},
+    )
+
+
+def _name(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+# -- beside dictdiffer: the key order, the proof, the stored form ----------------------------------------------------
+
+
+def _orders(path: tuple[PathPart, ...], left: Any, right: Any) -> Iterator[list[Any]]:
+    """`[path, old_keys | None, new_keys | None]` where the entries alone would lose the order of that side."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        old_keys, new_keys = list(left), list(right)
+        if old_keys != new_keys:
+            kept = [key for key in old_keys if key in right]
+            forward = kept + [key for key in new_keys if key not in left]
+            backward = [key for key in new_keys if key in left] + [key for key in old_keys if key not in right]
+            lost_new = None if forward == new_keys else new_keys
+            lost_old = None if backward == old_keys else old_keys
+            if lost_new is not None or lost_old is not None:
+                yield [list(path), lost_old, lost_new]
+        for key in old_keys:
+            if key in right and left[key] is not _SAME:
+                yield from _orders((*path, key), left[key], right[key])
+    elif isinstance(left, list) and isinstance(right, list):
+        for index in range(min(len(left), len(right))):
+            if left[index] is not _SAME:
+                yield from _orders((*path, index), left[index], right[index])
+
+
+def _proves(patch: Patch, left: dict[str, Any], right: dict[str, Any]) -> bool:
+    """Whether the patch leads from one tree to the other and back: the last line of defence, on trees alone."""
+    try:
+        return _identical(apply(patch, left), right) and _identical(apply(invert(patch), right), left)
+    except PatchError:
+        return False
+
+
+def _identical(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(_identical(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_identical, one, other))
+    return one is other
+
+
+def _encode_leaves(entries: PatchEntries) -> bytes:
+    """Entries with leaves for values, as the BSON that `decode_entries` reads."""
+    encoded = (_encode_entry(*entry) for entry in entries)
+    kind_and_value = ARRAY, elements.assemble_array((ARRAY, entry) for entry in encoded)
+    return elements.assemble([Element(b"p", *kind_and_value)])
+
+
+def _encode_entry(operation: str, path: list[PathPart], payload: Any) -> bytes:
+    if operation == "change":
+        sides = elements.assemble_array(_raw(side) for side in payload)
+    else:
+        pairs = (elements.assemble_array([_raw(key), _raw(value)]) for key, value in payload)
+        sides = elements.assemble_array((ARRAY, pair) for pair in pairs)
+    return elements.assemble_array([_raw(operation), _raw(list(path)), (ARRAY, sides)])
+
+
+def _raw(value: Any) -> tuple[int, bytes]:
+    if isinstance(value, _Leaf):
+        return value.kind, value.value
+    if isinstance(value, dict):
+        parts = ((key.encode("utf-8", "surrogateescape"), *_raw(inner)) for key, inner in value.items())
+        return DOCUMENT, elements.assemble(Element(*part) for part in parts)
+    return values.encode_value(value)
+
+
+# -- apply ------------------------------------------------------------------------------------------------------------
+
+
+def _container(root: dict[str, Any], path: list[PathPart]) -> Any:
+    node = root[""]
+    for part in path:
+        node = _child(node, part, path)
+    return node
+
+
+def _child(node: Any, part: PathPart, path: list[PathPart]) -> Any:
+    if (isinstance(part, str) and isinstance(node, dict) and part in node) or (
+        isinstance(part, int) and isinstance(node, list) and 0 <= part < len(node)
+    ):
+        return node[part]
+    raise PatchError(f"nothing lies at {path!r} (stopped at {part!r})")
+
+
+def _change(root: dict[str, Any], path: list[PathPart], payload: tuple[Any, Any]) -> None:
+    holder: Any = root
+    last: PathPart = ""
+    if path:
+        holder, last = _container(root, path[:-1]), path[-1]
+        _child(holder, last, path)
+    holder[last] = copy(payload[1])
+
+
+def _add(root: dict[str, Any], path: list[PathPart], payload: list[tuple[PathPart, Any]]) -> None:
+    holder = _container(root, path)
+    for key, value in payload:
+        if isinstance(key, int) and isinstance(holder, list) and 0 <= key <= len(holder):
+            holder.insert(key, copy(value))
+        elif isinstance(key, str) and isinstance(holder, dict) and key not in holder:
+            holder[key] = copy(value)
+        else:
+            raise PatchError(f"cannot add {key!r} at {path!r}")
+
+
+def _remove(root: dict[str, Any], path: list[PathPart], payload: list[tuple[PathPart, Any]]) -> None:
+    holder = _container(root, path)
+    for key, _value in payload:
+        _child(holder, key, [*path, key])
+        del holder[key]
+
+
+def _reorder(root: dict[str, Any], path: list[PathPart], keys: list[str]) -> None:
+    holder = _container(root, path)
+    if not isinstance(holder, dict) or len(keys) != len(holder) or any(key not in holder for key in keys):
+        raise PatchError(f"the keys at {path!r} are not those that the patch puts in order")
+    for key in keys:
+        holder[key] = holder.pop(key)
+
+
+def _invert_change(path: list[PathPart], payload: Any) -> tuple[str, list[PathPart], Any]:
+    return "change", path, (payload[1], payload[0])
+
+
+def _invert_add(path: list[PathPart], payload: Any) -> tuple[str, list[PathPart], Any]:
+    return "remove", path, _undo_order(payload)
+
+
+def _invert_remove(path: list[PathPart], payload: Any) -> tuple[str, list[PathPart], Any]:
+    return "add", path, _undo_order(payload)
+
+
+def _undo_order(payload: list[tuple[PathPart, Any]]) -> list[tuple[PathPart, Any]]:
+    # Of a list the highest index goes first and comes back last; keys of a document come back in their own order.
+    return payload[::-1] if payload and isinstance(payload[0][0], int) else payload
+
+
+_EDITS: Final = {"change": _change, "add": _add, "remove": _remove}
+_INVERSIONS: Final = {"change": _invert_change, "add": _invert_add, "remove": _invert_remove}

@@ -1,0 +1,179 @@
+"""
+The order of one document's versions, derived: by their stored order first, by their links where that is off.
+
+A version knows the digests of the state before and after it, so a history is a walk over edges: the trail that uses
+every version. `order` alone is strict between atomic writers and only a hint where others mix in; so the trail is
+looked for near the places where links do not fit, never further than the clocks can be wrong. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from django_mongo_history.core.model import CLOCK_BIT, Entry
+
+CLUSTER_WINDOW_S: Final = 10
+"""How far apart two versions may lie that have changed places, where `order` is cluster time."""
+CLOCK_WINDOW_S: Final = 60
+"""The same where `order` was made from a clock."""
+
+_Node = bytes | None
+
+
+def arrange(entries: Iterable[Entry]) -> list[Entry]:
+    """
+    The versions of one document in the order in which they happened, each once.
+
+    Any order and any repetition of `entries` gives the same answer.
+    Cost: sorting; and, near links that do not fit, time linear in the versions there.
+    """
+    ordered = sorted({entry.id: entry for entry in entries}.values(), key=_sort_key)
+    for low, high in _regions(ordered):
+        start = ordered[low - 1].after if low else None
+        end = ordered[high].before if high < len(ordered) else None
+        region = ordered[low:high]
+        trail = _trails(region, start, end)
+        if _gaps(trail, start, end, low > 0, high < len(ordered)) < _gaps(
+            region, start, end, low > 0, high < len(ordered)
+        ):
+            ordered[low:high] = trail
+    return ordered
+
+
+def _sort_key(entry: Entry) -> tuple[int, int, bytes]:
+    return entry.order.time, entry.order.inc, entry.id.binary
+
+
+def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
+    """Half-open ranges around the links that do not fit, within the window; overlapping ones are one."""
+    times = [entry.order.time for entry in ordered]
+    regions: list[tuple[int, int]] = []
+    for index in range(len(ordered) - 1):
+        one, other = ordered[index], ordered[index + 1]
+        if one.after == other.before:
+            continue
+        window = CLOCK_WINDOW_S if (one.order.inc | other.order.inc) & CLOCK_BIT else CLUSTER_WINDOW_S
+        if times[index + 1] - times[index] > window:
+            continue
+        low = bisect_left(times, times[index] - window)
+        high = bisect_right(times, times[index + 1] + window)
+        if regions and low <= regions[-1][1]:
+            regions[-1] = (regions[-1][0], max(high, regions[-1][1]))
+        else:
+            regions.append((low, high))
+    return regions
+
+
+def _gaps(entries: Sequence[Entry], start: _Node, end: _Node, has_start: bool, has_end: bool) -> int:
+    inner = sum(1 for index in range(len(entries) - 1) if entries[index].after != entries[index + 1].before)
+    return inner + (has_start and entries[0].before != start) + (has_end and entries[-1].after != end)
+
+
+def _trails(region: Sequence[Entry], start: _Node, end: _Node) -> list[Entry]:
+    """The region's versions as the fewest trails, each as early as it can be; in the order in which they begin."""
+    trails: list[list[Entry]] = []
+    for component in _components(region):
+        trails.extend(_component_trails(component, start, end))
+    rank = {entry.id: position for position, entry in enumerate(region)}
+    trails.sort(key=lambda trail: _trail_key(trail, rank, start, end))
+    return [entry for trail in trails for entry in trail]
+
+
+def _trail_key(trail: list[Entry], rank: dict[object, int], start: _Node, end: _Node) -> tuple[int, int]:
+    if trail[0].before == start:
+        place = 0
+    else:
+        place = 2 if trail[-1].after == end else 1
+    return place, min(rank[entry.id] for entry in trail)
+
+
+def _components(region: Sequence[Entry]) -> list[list[Entry]]:
+    """The versions grouped by states that hang together."""
+    parent: dict[_Node, _Node] = {}
+
+    def find(node: _Node) -> _Node:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for entry in region:
+        parent[find(entry.before)] = find(entry.after)
+    groups: dict[_Node, list[Entry]] = defaultdict(list)
+    for entry in region:
+        groups[find(entry.before)].append(entry)
+    return list(groups.values())
+
+
+def _component_trails(component: list[Entry], start: _Node, end: _Node) -> list[list[Entry]]:
+    """An Eulerian trail, or the fewest trails that use every version once. `component` is in sort order."""
+    begins, ends = _odd_nodes(component)
+    if start in begins:
+        begins.remove(start)
+        begins.insert(0, start)
+    if end in ends:
+        ends.remove(end)
+        ends.append(end)
+    # A jump joins the end of one trail to the begin of the next, so that a single trail covers all.
+    jumps = list(zip(ends, begins[1:], strict=False))
+    first = begins[0] if begins else (start if _touches(component, start) else component[0].before)
+    walk = _euler(component, jumps, first)
+    return _split(walk)
+
+
+def _touches(component: list[Entry], node: _Node) -> bool:
+    return any(entry.before == node for entry in component)
+
+
+def _odd_nodes(component: list[Entry]) -> tuple[list[_Node], list[_Node]]:
+    """States where trails must begin, earliest first, and where they must end, earliest first."""
+    balance: dict[_Node, int] = defaultdict(int)
+    for entry in component:
+        balance[entry.before] += 1
+        balance[entry.after] -= 1
+    begins: list[_Node] = []
+    ends: list[_Node] = []
+    for entry in component:
+        if balance[entry.before] > 0:
+            begins.append(entry.before)
+            balance[entry.before] -= 1
+    for entry in component:
+        if balance[entry.after] < 0:
+            ends.append(entry.after)
+            balance[entry.after] += 1
+    return begins, ends
+
+
+def _euler(component: list[Entry], jumps: list[tuple[_Node, _Node]], first: _Node) -> list[Entry | None]:
+    """Hierholzer's walk over versions and jumps (None), taking at each state the earliest version that still works."""
+    leaving: dict[_Node, list[tuple[Entry | None, _Node]]] = defaultdict(list)
+    for source, target in jumps:
+        leaving[source].append((None, target))
+    for entry in reversed(component):
+        leaving[entry.before].append((entry, entry.after))
+    stack: list[tuple[_Node, Entry | None]] = [(first, None)]
+    walk: list[Entry | None] = []
+    while stack:
+        node, taken = stack[-1]
+        if leaving[node]:
+            edge, target = leaving[node].pop()
+            stack.append((target, edge))
+        else:
+            stack.pop()
+            walk.append(taken)
+    walk.reverse()
+    return walk[1:]
+
+
+def _split(walk: list[Entry | None]) -> list[list[Entry]]:
+    trails: list[list[Entry]] = [[]]
+    for entry in walk:
+        if entry is None:
+            trails.append([])
+        else:
+            trails[-1].append(entry)
+    return [trail for trail in trails if trail]

@@ -1,0 +1,228 @@
+"""
+What is tracked of a class: untracked and hidden paths, and how often a whole state is stored.
+
+`prune` is the one function through which every image goes before it is compared, digested or stored; capture,
+baseline, conversion and reading share it. Works on BSON bytes; knows no MongoEngine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from bson import ObjectId
+
+from django_mongo_history.core import elements
+from django_mongo_history.core.elements import ARRAY, DOCUMENT, Element
+from django_mongo_history.core.model import Path
+
+NamePath = tuple[str, ...]
+"""A path of database names; lists have no part of their own, `*` stands for any key."""
+
+ANY: Final = "*"
+DEFAULT_SNAPSHOT_EVERY: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """
+    What is tracked of a class.
+
+    `untracked`: neither the value nor the fact of a change is kept. `hidden`: the fact, never the value.
+    `snapshot_every`: about every how many versions the whole state is stored with the patch; 1 stores it always.
+    """
+
+    untracked: tuple[NamePath, ...] = ()
+    hidden: tuple[NamePath, ...] = ()
+    snapshot_every: int = DEFAULT_SNAPSHOT_EVERY
+
+    @property
+    def fingerprint(self) -> str:
+        """
+        The pruning rules as text, empty where nothing is pruned. Stored with every version.
+
+        It says the rules themselves, so that a reader can compare states across a change of policy.
+        """
+        if not (self.untracked or self.hidden):
+            return ""
+        rules = [sorted(self.untracked), sorted(self.hidden)]
+        return json.dumps(rules, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_fingerprint(cls, fingerprint: str) -> Policy:
+        """The policy that a stored fingerprint says (its snapshot interval is not part of it)."""
+        if not fingerprint:
+            return cls()
+        untracked, hidden = json.loads(fingerprint)
+        return cls(untracked=tuple(map(tuple, untracked)), hidden=tuple(map(tuple, hidden)))
+
+    def joined(self, other: Policy) -> Policy:
+        """Prunes what either of the two prunes."""
+        return Policy(
+            untracked=_union(self.untracked, other.untracked),
+            hidden=_union(self.hidden, other.hidden),
+            snapshot_every=self.snapshot_every,
+        )
+
+    def wants_snapshot(self, version_id: ObjectId) -> bool:
+        """Whether this version also stores its whole state: decided by its id, so that nobody has to count."""
+        return int.from_bytes(version_id.binary[-3:], "big") % self.snapshot_every == 0
+
+
+def prune(image: bytes, policy: Policy) -> bytes:
+    """The image without what the policy hides or leaves untracked. Cost: nothing where it does neither."""
+    paths = policy.untracked + policy.hidden
+    return _prune_document(image, _trie(paths)) if paths else image
+
+
+def prune_value(path: Path, kind: int, value: bytes, policy: Policy) -> tuple[int, bytes] | None:
+    """A value that lies at `path`, pruned; None where the path itself is hidden or untracked."""
+    node: dict[str, Any] | None = _trie(policy.untracked + policy.hidden)
+    for part in path:
+        if isinstance(part, str):
+            node = _descend(node or {}, part)
+            if node is None:
+                return None
+    return kind, _prune_inside(kind, value, node or {})
+
+
+def is_hidden(path: Path, policy: Policy) -> bool:
+    """Whether the path, or something above it, is hidden."""
+    return _is_covered(path, policy.hidden)
+
+
+def is_untracked(path: Path, policy: Policy) -> bool:
+    """Whether the path, or something above it, is untracked."""
+    return _is_covered(path, policy.untracked)
+
+
+def hidden_changes(before: bytes | None, after: bytes | None, policy: Policy) -> tuple[str, ...]:
+    """
+    The hidden paths, dotted, whose values differ between two whole images.
+
+    A list whose elements were only put in another order, hidden values with them, counts as no change; where the
+    tracked part of the elements changed as well that cannot be told, and it counts as one.
+    """
+    changed = []
+    for path in policy.hidden:
+        old, new = _found(before, path), _found(after, path)
+        if old != new and _paired(before, path) != _paired(after, path):
+            changed.append(".".join(path))
+    return tuple(changed)
+
+
+def name_path(path: Path) -> str:
+    """A path as dotted names without the indexes of lists."""
+    return ".".join(part for part in path if isinstance(part, str))
+
+
+def _union(one: tuple[NamePath, ...], other: tuple[NamePath, ...]) -> tuple[NamePath, ...]:
+    return tuple(sorted({*one, *other}))
+
+
+def _is_covered(path: Path, rules: Iterable[NamePath]) -> bool:
+    names = [part for part in path if isinstance(part, str)]
+    return any(
+        len(rule) <= len(names) and all(want in (ANY, name) for want, name in zip(rule, names, strict=False))
+        for rule in rules
+    )
+
+
+@lru_cache(maxsize=1024)
+def _trie(paths: tuple[NamePath, ...]) -> dict[str, Any]:
+    """Paths as nested dicts; an empty dict ends a path. A path below another one adds nothing."""
+    root: dict[str, Any] = {}
+    for path in paths:
+        if not any(path[:length] in paths for length in range(1, len(path))):
+            node = root
+            for part in path:
+                node = node.setdefault(part, {})
+    return root
+
+
+def _descend(node: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The rules below `name`: empty where there are none, None where `name` itself is pruned."""
+    found = [node[key] for key in (name, ANY) if key in node]
+    if any(not below for below in found):
+        return None
+    if len(found) < 2:
+        return found[0] if found else {}
+    return _merge(*found)
+
+
+def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(one)
+    for key, below in other.items():
+        mine = merged.get(key)
+        merged[key] = below if mine is None else (_merge(mine, below) if mine and below else {})
+    return merged
+
+
+def _prune_document(document: bytes, rules: dict[str, Any]) -> bytes:
+    return elements.assemble(_kept(elements.elements(document), rules))
+
+
+def _kept(parts: list[Element], rules: dict[str, Any]) -> Iterator[Element]:
+    for part in parts:
+        below = _descend(rules, part.name.decode("utf-8", "surrogateescape"))
+        if below is None:
+            continue
+        yield part if not below else part._replace(value=_prune_inside(part.kind, part.value, below))
+
+
+def _prune_inside(kind: int, value: bytes, rules: dict[str, Any]) -> bytes:
+    if not rules:
+        return value
+    if kind == DOCUMENT:
+        return _prune_document(value, rules)
+    if kind == ARRAY:  # lists have no part in a path: the rules go on inside each element
+        return elements.assemble(
+            part._replace(value=_prune_inside(part.kind, part.value, rules)) for part in elements.elements(value)
+        )
+    return value
+
+
+def _found(image: bytes | None, path: NamePath) -> list[tuple[int, bytes]]:
+    """The values at a path, in the order in which they lie."""
+    return [] if image is None else [(part.kind, part.value) for part in _walk(DOCUMENT, image, path)]
+
+
+def _walk(kind: int, value: bytes, path: NamePath) -> Iterator[Element]:
+    if kind == ARRAY:
+        for part in elements.elements(value):
+            yield from _walk(part.kind, part.value, path)
+    elif kind == DOCUMENT:
+        for part in elements.elements(value):
+            if path[0] in (ANY, part.name.decode("utf-8", "surrogateescape")):
+                if len(path) == 1:
+                    yield part
+                else:
+                    yield from _walk(part.kind, part.value, path[1:])
+
+
+def _paired(image: bytes | None, path: NamePath) -> Counter[tuple[bytes, bytes]]:
+    """Each document that holds a value at the path's end, pruned and whole, whatever their order."""
+    if image is None:
+        return Counter()
+    rules = _trie((path[-1:],))
+    return Counter((_prune_document(holder, rules), holder) for holder in _holders(image, path[:-1]))
+
+
+def _holders(image: bytes, path: NamePath) -> Iterator[bytes]:
+    if not path:
+        yield image
+        return
+    for part in _walk(DOCUMENT, image, path):
+        yield from _documents(part.kind, part.value)
+
+
+def _documents(kind: int, value: bytes) -> Iterator[bytes]:
+    if kind == DOCUMENT:
+        yield value
+    elif kind == ARRAY:
+        for part in elements.elements(value):
+            yield from _documents(part.kind, part.value)

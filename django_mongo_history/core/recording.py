@@ -1,0 +1,130 @@
+"""
+From a write to the version that is stored of it: prune both images, compare, digest, decide on a snapshot. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from bson.timestamp import Timestamp
+
+from django_mongo_history.core import diff, policy, values
+from django_mongo_history.core.model import (
+    Context,
+    DocumentKey,
+    Operation,
+    VersionRecord,
+    Write,
+    order_from_clock,
+)
+from django_mongo_history.core.policy import Policy
+
+MOST_CHANGED_PATHS = 100
+"""More changed paths than this are indexed by their top-level names only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """All that a version carries and that its images do not say. `order` None: made from the clock."""
+
+    document_class: str
+    policy: Policy
+    at: datetime
+    order: Timestamp | None
+    changeset: ObjectId
+    context: Context
+    revert_of: Any = None
+    source: Any = None
+
+
+def record_write(
+    write: Write, around: Circumstances, *, new_id: Callable[[], ObjectId] = ObjectId
+) -> VersionRecord | None:
+    """
+    The version to be stored of this write; None where nothing that is tracked changed.
+
+    Cost: linear in the images; values are spliced, not decoded.
+    """
+    before, after = _pruned(write.before, around.policy), _pruned(write.after, around.policy)
+    hidden: tuple[str, ...] = ()
+    if write.before != write.after:
+        hidden = policy.hidden_changes(write.before, write.after, around.policy)
+    if before == after and not hidden:
+        return None
+    version_id = new_id()
+    patch, key_order, changed = _patch(before, after)
+    keeps_whole = before is None or after is None or (patch is not None and len(patch) >= len(after))
+    whole = before if after is None else after
+    return _record(
+        write.key,
+        write.operation,
+        around,
+        id=version_id,
+        before=_digest(before),
+        after=_digest(after),
+        patch=patch,
+        key_order=key_order or None,
+        snapshot=whole if keeps_whole or around.policy.wants_snapshot(version_id) else None,
+        changed=_limited({*changed, *(prefix for path in hidden for prefix in _prefixes(path.split(".")))}),
+        hidden_changed=hidden,
+    )
+
+
+def record_baseline(
+    key: DocumentKey, image: bytes, around: Circumstances, *, new_id: Callable[[], ObjectId] = ObjectId
+) -> VersionRecord:
+    """The version that says: this is how the document was when tracking began. Both sides are the same state."""
+    state = _pruned(image, around.policy)
+    return _record(
+        key, Operation.BASELINE, around, id=new_id(), before=_digest(state), after=_digest(state), snapshot=state
+    )
+
+
+def _record(key: DocumentKey, operation: Operation, around: Circumstances, **stored: Any) -> VersionRecord:
+    return VersionRecord(
+        collection=key.collection,
+        document_id=key.document_id,
+        order=around.order or order_from_clock(around.at),
+        operation=operation,
+        at=around.at,
+        document_class=around.document_class,
+        changeset=around.changeset,
+        context=around.context,
+        policy=around.policy.fingerprint,
+        revert_of=around.revert_of,
+        source=around.source,
+        **stored,
+    )
+
+
+def _pruned(image: bytes | None, rules: Policy) -> bytes | None:
+    return None if image is None else policy.prune(image, rules)
+
+
+def _digest(state: bytes | None) -> bytes | None:
+    return None if state is None else values.digest(state)
+
+
+def _patch(before: bytes | None, after: bytes | None) -> tuple[bytes | None, list[Any], set[str]]:
+    """The patch of an update, its key order and its changed paths; creates and deletes have none."""
+    if before is None or after is None or before == after:
+        return None, [], set()
+    found = diff.diff_images(before, after)
+    changed: set[str] = set()
+    for path in found.paths:
+        changed.update(_prefixes([part for part in path if isinstance(part, str)]))
+    return found.patch, found.key_order, changed
+
+
+def _prefixes(names: list[str]) -> list[str]:
+    return [".".join(names[: length + 1]) for length in range(len(names))]
+
+
+def _limited(changed: set[str]) -> tuple[str, ...]:
+    if len(changed) > MOST_CHANGED_PATHS:
+        changed = {path.split(".", 1)[0] for path in changed}
+    return tuple(sorted(changed))

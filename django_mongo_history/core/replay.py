@@ -1,0 +1,249 @@
+"""
+States from snapshots and patches: the nearest known state, then patch by patch, each step proven by its digest.
+
+A state between two versions is a *node* of its segment (a run of versions whose links fit). Nodes are known from
+snapshots, from the live document, or not at all; from a known one the way leads forward or backward. Pure: rows come
+through a function that the caller gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bson import ObjectId
+
+from django_mongo_history.core import diff, values
+from django_mongo_history.core.diff import Patch, PatchError
+from django_mongo_history.core.model import DocumentKey, Entry, Operation, VersionRecord
+from django_mongo_history.errors import BrokenChainError
+
+REMEMBERED: Final = 32
+"""States kept while one history is read, so that reading it in order replays each patch once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stored row that cannot be read, and why; takes the place of its record."""
+
+    id: Any
+    reason: str
+
+
+Records = Mapping[ObjectId, "VersionRecord | Unreadable"]
+FetchRecords = Callable[[Sequence[ObjectId]], Records]
+
+
+def segments(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
+    """Half-open ranges of versions whose links fit one to the next."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    for index in range(1, len(ordered) + 1):
+        if index == len(ordered) or ordered[index - 1].after != ordered[index].before:
+            found.append((start, index))
+            start = index
+    return found
+
+
+class Replay:
+    """
+    The states of one document's stored versions.
+
+    `live`: the tracked state of the live document, given only where its digest is that of the last version's after.
+    """
+
+    def __init__(
+        self,
+        key: DocumentKey,
+        ordered: Sequence[Entry],
+        *,
+        snapshots: Callable[[], frozenset[ObjectId]],
+        fetch: FetchRecords,
+        live: bytes | None = None,
+    ) -> None:
+        self._key = key
+        self._ordered = ordered
+        self._snapshots = snapshots
+        self._fetch = fetch
+        self._live = live
+        self._states: dict[tuple[int, int], bytes] = {}
+        self._segment_of: dict[int, tuple[int, int]] = {
+            position: bounds for bounds in segments(ordered) for position in range(*bounds)
+        }
+
+    def before(self, position: int) -> bytes | None:
+        """The tracked state before the version at `position`, as BSON; None where there was no document."""
+        return self._node(self._segment_of[position], position)
+
+    def after(self, position: int) -> bytes | None:
+        """The same after it."""
+        return self._node(self._segment_of[position], position + 1)
+
+    def needed(self, position: int, *, side: str = "after") -> list[ObjectId]:
+        """The rows that the nearest way to this state reads: for callers that fetch for many documents at once."""
+        bounds = self._segment_of[position]
+        node = position + (side == "after")
+        if self._digest(bounds, node) is None:
+            return []
+        for route in self._routes(bounds, node):
+            return [self._ordered[index].id for index in route.rows()]
+        return []
+
+    def _digest(self, bounds: tuple[int, int], node: int) -> bytes | None:
+        return self._ordered[node].before if node < bounds[1] else self._ordered[node - 1].after
+
+    def _node(self, bounds: tuple[int, int], node: int) -> bytes | None:
+        if self._digest(bounds, node) is None:
+            return None
+        known = self._states.get((bounds[0], node))
+        if known is not None:
+            return known
+        failures: list[BrokenChainError] = []
+        for route in self._routes(bounds, node):
+            try:
+                return self._remember((bounds[0], node), self._follow(route))
+            except BrokenChainError as error:
+                failures.append(error)
+        raise self._unknown(node, bounds, failures)
+
+    def _remember(self, name: tuple[int, int], state: bytes) -> bytes:
+        if len(self._states) >= REMEMBERED:
+            del self._states[next(iter(self._states))]
+        self._states[name] = state
+        return state
+
+    def _unknown(self, node: int, bounds: tuple[int, int], failures: list[BrokenChainError]) -> BrokenChainError:
+        if failures:
+            return failures[0]
+        entry = self._ordered[min(node, bounds[1] - 1)]
+        return BrokenChainError(
+            f"The state of {self._key.document_id!r} in {self._key.collection} next to version {entry.id} cannot be "
+            "known: writes that went round the tracker lie on both sides of it and no whole state was stored between. "
+            "Its changes can still be read; set SNAPSHOT_EVERY to 1 for collections that others write too.",
+            key=self._key,
+            version=entry.id,
+        )
+
+    # -- ways from a known state -----------------------------------------------------------------------------------
+
+    def _routes(self, bounds: tuple[int, int], node: int) -> Iterator[_Route]:
+        """The ways to a node: from the nearest known one before it and from the nearest after it, shorter first."""
+        anchors = self._anchors(bounds)
+        back = [anchor for anchor in anchors if anchor.node <= node]
+        ahead = [anchor for anchor in anchors if anchor.node >= node]
+        routes = [_Route(anchor, node) for anchor in back[-2:] + ahead[:2]]
+        routes.sort(key=lambda route: len(route.rows()))
+        return iter(dict.fromkeys(routes))
+
+    def _anchors(self, bounds: tuple[int, int]) -> list[_Anchor]:
+        start, stop = bounds
+        stored = self._snapshots()
+        found: list[_Anchor] = []
+        for position in range(start, stop):
+            entry = self._ordered[position]
+            if entry.operation in (Operation.DELETE, Operation.BASELINE):
+                found.append(_Anchor(position, position))
+            if entry.operation is not Operation.DELETE and entry.id in stored:
+                found.append(_Anchor(position + 1, position))
+        found.extend(_Anchor(node, None) for (segment, node) in self._states if segment == start)
+        if self._live is not None and stop == len(self._ordered):
+            found.append(_Anchor(stop, None))
+        found.sort(key=lambda anchor: (anchor.node, anchor.row is not None))
+        return found
+
+    def _follow(self, route: _Route) -> bytes:
+        records = self._fetch([self._ordered[index].id for index in route.rows()])
+        state = self._anchor_state(route.anchor, records)
+        node = route.anchor.node
+        while node != route.node:
+            position = node if node < route.node else node - 1
+            record = self._readable(records, self._ordered[position].id)
+            state = self._apply(record, state) if node < route.node else self._unapply(record, state)
+            node += 1 if node < route.node else -1
+        return state
+
+    def _anchor_state(self, anchor: _Anchor, records: Records) -> bytes:
+        if anchor.row is None:
+            for (_segment, node), state in self._states.items():
+                if node == anchor.node:
+                    return state
+            assert self._live is not None
+            return self._live
+        record = self._readable(records, self._ordered[anchor.row].id)
+        expected = record.before if record.operation is Operation.DELETE else record.after
+        return self._proven(record, record.snapshot or b"", expected)
+
+    def _readable(self, records: Records, version_id: ObjectId) -> VersionRecord:
+        record = records.get(version_id)
+        if record is None:
+            record = Unreadable(version_id, "it is no longer in the store")
+        if isinstance(record, Unreadable):
+            raise unreadable(self._key, record)
+        return record
+
+    def _apply(self, record: VersionRecord, state: bytes) -> bytes:
+        return self._step(record, state, patch_of(record), record.after)
+
+    def _unapply(self, record: VersionRecord, state: bytes) -> bytes:
+        return self._step(record, state, diff.invert(patch_of(record)), record.before)
+
+    def _step(self, record: VersionRecord, state: bytes, patch: Patch, expected: bytes | None) -> bytes:
+        if record.before == record.after:  # a baseline, or a version that changed hidden paths only
+            return state
+        try:
+            result = values.encode(diff.apply_in_place(patch, values.decode(state)))
+        except PatchError as error:
+            raise unreadable(self._key, Unreadable(record.id, f"its patch does not fit: {error}")) from error
+        return self._proven(record, result, expected)
+
+    def _proven(self, record: VersionRecord, state: bytes, expected: bytes | None) -> bytes:
+        if expected is None or values.digest(state) != expected:
+            raise unreadable(self._key, Unreadable(record.id, "the state it leads to has another digest"))
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    """A node whose state is known: from the snapshot of the version at `row`, or (None) from memory or the live one."""
+
+    node: int
+    row: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    anchor: _Anchor
+    node: int
+
+    def rows(self) -> list[int]:
+        between = range(min(self.anchor.node, self.node), max(self.anchor.node, self.node))
+        own = self.anchor.row
+        return [*between] if own is None or own in between else [own, *between]
+
+
+def patch_of(record: VersionRecord) -> Patch:
+    """
+    The patch that a record stores; empty where it stores none.
+
+    Raises: BrokenChainError where the stored patch cannot be read.
+    """
+    if record.patch is None:
+        return Patch([], list(record.key_order or []))
+    try:
+        return Patch(diff.decode_entries(record.patch), list(record.key_order or []))
+    except PatchError as error:
+        raise unreadable(record.key, Unreadable(record.id, str(error))) from error
+
+
+def unreadable(key: DocumentKey, row: Unreadable) -> BrokenChainError:
+    """The error for a stored row that cannot be used, naming row, document and version."""
+    return BrokenChainError(
+        f"The stored version {row.id} of {key.document_id!r} in {key.collection} cannot be read: {row.reason}. "
+        "Other versions stay readable. Look at the row in the history collection; restore it from a backup.",
+        key=key,
+        version=row.id,
+        reason=row.reason,
+    )
+
+

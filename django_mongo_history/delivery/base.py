@@ -1,0 +1,69 @@
+"""What capture hands to delivery: work to be done in a session, and what came of it. Knows neither the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bson.timestamp import Timestamp
+
+from django_mongo_history.core.model import VersionRecord, Write
+from django_mongo_history.storage.base import Store
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an attempt did: the answer for the caller, and the writes of single documents, in order."""
+
+    result: Any
+    writes: list[Write] = field(default_factory=list)
+
+    @property
+    def is_without_effect(self) -> bool:
+        return all(write.before == write.after for write in self.writes)
+
+
+class Work(Protocol):
+    """One call on the collection, repeatable: an attempt that failed in a transaction is made again from the start."""
+
+    needs_transaction: bool
+    """Whether images on both sides are certain only inside a transaction (not for a lone findAndModify)."""
+
+    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
+        """Do the write in `session` (None: the driver's own) and see both images of every document it changed."""
+        ...
+
+    def original(self, session: Any) -> Any:
+        """The caller's own call, untouched: for the exact exception that it raises."""
+        ...
+
+
+Recorder = Callable[[Sequence[Write], Timestamp | None], list[VersionRecord]]
+"""From writes and the cluster time after them to the versions to be stored; empty where nothing tracked changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    One write to be delivered.
+
+    `collection`: the plain PyMongo collection (or mongomock's) that is written. `session`: the caller's, or None.
+    """
+
+    work: Work
+    record: Recorder
+    store: Store
+    collection: Any
+    session: Any = None
+
+
+def cluster_time(session: Any) -> Timestamp | None:
+    """
+    The cluster time that the session has seen; None on a server without one.
+
+    Between two transactions that touch one document it is strict, which `operation_time` is not: that one is the
+    node's last applied time and can lag behind a commit that is already visible.
+    """
+    seen = getattr(session, "cluster_time", None)
+    return None if seen is None else seen["clusterTime"]

@@ -1,0 +1,69 @@
+"""
+The write first, then its version: for servers and collections without transactions, and where a class asks for it.
+
+Between the two a crash loses the version; readers then show the change as `external`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.delivery import atomic
+from django_mongo_history.delivery.base import Job, Outcome, cluster_time
+from django_mongo_history.errors import DeliveryError, StoreError
+
+logger: Final = logging.getLogger("django_mongo_history")
+
+
+def deliver(
+    job: Job, *, has_transactions: bool, raises: bool, timeout_s: float
+) -> tuple[Any, list[VersionRecord]]:
+    """
+    Do the write, then store its versions.
+
+    Where the images are certain only inside a transaction and the server has them, the write takes a short one of its
+    own. `raises` False: a version that cannot be stored is logged with its id instead of raised.
+    Raises: what the caller's own call would raise; DeliveryError, which says that the document was written.
+    """
+    if has_transactions and job.work.needs_transaction:
+        made: list[VersionRecord] = []
+
+        def finish(outcome: Outcome, session: Any) -> list[VersionRecord]:
+            made[:] = job.record(outcome.writes, cluster_time(session))
+            return made
+
+        result, records = atomic.in_transaction(job, finish, timeout_s=timeout_s)
+    else:
+        with _session(job, has_sessions=has_transactions) as session:
+            outcome = job.work.attempt(session, transactional=False)
+            result, records = outcome.result, job.record(outcome.writes, cluster_time(session))
+    _append(job, records, raises=raises)
+    return result, records
+
+
+@contextmanager
+def _session(job: Job, *, has_sessions: bool) -> Iterator[Any]:
+    """A session for the sake of its cluster time, which orders the version among those of other writers."""
+    if job.session is not None or not has_sessions:
+        yield job.session
+        return
+    with job.collection.database.client.start_session(causal_consistency=False) as session:
+        yield session
+
+
+def _append(job: Job, records: list[VersionRecord], *, raises: bool) -> None:
+    try:
+        job.store.append(records)
+    except StoreError as error:
+        written = ", ".join(f"{record.document_id!r} (version {record.id})" for record in records)
+        message = (
+            f"The write to {job.collection.full_name} was done, but its versions were not stored: {written}. "
+            "Do not repeat the write; the change will show as external. Mend the history collection."
+        )
+        if raises:
+            raise DeliveryError(message, written=True, records=records) from error
+        logger.error("%s", message, exc_info=error)

@@ -1,0 +1,43 @@
+"""What a server can do, asked once per client."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+_MONGODB_5: Final = 13
+"""The wire version of MongoDB 5.0: from there on `$set` puts new fields in the order that `after_image` knows."""
+
+_known: WeakKeyDictionary[Any, tuple[bool, bool]] = WeakKeyDictionary()
+
+
+def has_transactions(client: Any) -> bool:
+    """Whether this is a replica set or a sharded cluster. False for mongomock and for a standalone server."""
+    return _facts(client)[0]
+
+
+def computes_images(client: Any) -> bool:
+    """Whether the server's rules for `$set` and `$unset` are those that `after_image` computes by."""
+    return _facts(client)[1]
+
+
+def forget() -> None:
+    """Ask again: for tests that exchange the server behind an address."""
+    _known.clear()
+
+
+def _facts(client: Any) -> tuple[bool, bool]:
+    if not isinstance(client, MongoClient):
+        return False, False
+    known = _known.get(client)
+    if known is None:
+        try:
+            hello = client.admin.command("hello")
+        except PyMongoError:
+            return True, False  # no server answers: the write will say so in its own words
+        transactional = "setName" in hello or hello.get("msg") == "isdbgrid"
+        known = _known[client] = transactional, hello.get("maxWireVersion", 0) >= _MONGODB_5
+    return known

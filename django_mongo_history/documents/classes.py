@@ -1,0 +1,136 @@
+"""
+Which classes there are, which of them share a collection, and the place where a class hands its collection out.
+"""
+
+# ruff: noqa: SLF001 - this package is where it is done, so that no other has to
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from mongoengine.base.common import _document_registry
+from mongoengine.context_managers import switch_db
+
+from django_mongo_history.documents.paths import is_document_class
+
+Wrap = Callable[[type[Any], Any], Any]
+"""From a class and its collection to the collection that it shall hand out."""
+
+_GETTER: Final = "_get_collection"
+_CACHE: Final = "_collection"
+_MARK: Final = "_history_wraps"
+
+
+def find_class(name: str) -> type[Any] | None:
+    """The class of a stored `_cls`; None where no such class is known now."""
+    found: type[Any] | None = _document_registry.get(name)
+    return found
+
+
+def find_label(label: str) -> type[Any] | None:
+    """The document class of a dotted path, among those that are imported."""
+    for candidate in _document_registry.values():
+        if f"{candidate.__module__}.{candidate.__qualname__}" == label:
+            found: type[Any] = candidate
+            return found
+    return None
+
+
+def class_count() -> int:
+    """How many classes MongoEngine knows: it grows when a module with documents is imported late."""
+    return len(_document_registry)
+
+
+def class_name_of(document_class: type[Any]) -> str:
+    """The name by which MongoEngine stores and finds a class: the value of `_cls`."""
+    return str(document_class._class_name)
+
+
+def collection_name_of(document_class: type[Any]) -> str:
+    """The collection's name without the database; right inside of `switch_collection` too."""
+    return str(document_class._get_collection_name())
+
+
+def uses_class_names(document_class: type[Any]) -> bool:
+    """Whether its documents carry `_cls`."""
+    return bool(document_class._meta.get("allow_inheritance"))
+
+
+def is_stored_as(document_class: type[Any], name: str | None) -> bool:
+    """Whether a document of that `_cls` is one of this class or of a class below it."""
+    return name is None or name in document_class._subclasses
+
+
+def base_of_collection(document_class: type[Any]) -> type[Any]:
+    """The topmost class above this one whose documents lie in the same collection."""
+    name = document_class._meta.get("collection")
+    bases = [base for base in document_class.__mro__ if is_document_class(base)]
+    return next(base for base in reversed(bases) if base._meta.get("collection") == name)
+
+
+def sharing(document_class: type[Any]) -> Iterator[type[Any]]:
+    """All classes whose documents lie in the collection of this one, by name and connection, itself included."""
+    place = _place(document_class)
+    for candidate in list(_document_registry.values()):
+        if is_document_class(candidate) and _place(candidate) == place:
+            yield candidate
+
+
+def wrap_collection(document_class: type[Any], wrap: Wrap) -> None:
+    """Let the class, and all below it, hand out `wrap(class, collection)`. Does nothing where that is so already."""
+    own = document_class.__dict__.get(_GETTER)
+    if getattr(getattr(own, "__func__", None), _MARK, False):
+        return
+
+    def _get_collection(cls: type[Any]) -> Any:
+        inner = own.__func__(cls) if own is not None else super(document_class, cls)._get_collection()
+        wrapped = wrap(cls, inner)
+        if wrapped is not inner and cls._collection is inner:
+            cls._collection = wrapped
+        return wrapped
+
+    setattr(_get_collection, _MARK, True)
+    _get_collection.original = own  # type: ignore[attr-defined]
+    setattr(document_class, _GETTER, classmethod(_get_collection))
+
+
+def unwrap_collection(document_class: type[Any], plain: Callable[[Any], Any]) -> None:
+    """Undo `wrap_collection` without a trace; `plain` gives the collection beneath a wrapped one."""
+    own = document_class.__dict__.get(_GETTER)
+    function = getattr(own, "__func__", None)
+    if not getattr(function, _MARK, False):
+        return
+    original = function.original  # type: ignore[union-attr]
+    if original is None:
+        delattr(document_class, _GETTER)
+    else:
+        setattr(document_class, _GETTER, original)
+    for member in _below(document_class):
+        cached = member.__dict__.get(_CACHE)
+        if cached is not None:
+            member._collection = plain(cached)
+
+
+def plain_collection(
+    document_class: type[Any], plain: Callable[[Any], Any], *, using: str | None = None, name: str | None = None
+) -> Any:
+    """The PyMongo collection of a class, not recording; of another connection or name where they are given."""
+    if using is not None:
+        with switch_db(document_class, using) as switched:
+            return plain_collection(switched, plain, name=name)
+    if name is not None:
+        collection = plain(document_class._get_collection())
+        return collection.database.get_collection(name, codec_options=collection.codec_options)
+    return plain(document_class._get_collection())
+
+
+def _place(document_class: type[Any]) -> tuple[str, str | None]:
+    return str(document_class._meta.get("db_alias", "default")), document_class._meta.get("collection")
+
+
+def _below(document_class: type[Any]) -> Iterator[type[Any]]:
+    yield document_class
+    for subclass in document_class.__subclasses__():
+        yield from _below(subclass)
+

@@ -1,0 +1,181 @@
+"""
+What MongoEngine knows about a class: its fields and their database names, its identity, its database.
+"""
+
+# ruff: noqa: SLF001 - this module is where it is done, so that no other has to
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+import mongoengine
+from mongoengine import fields
+from mongoengine.base import BaseField, GeoJsonBaseField
+
+NamePath = tuple[str, ...]
+"""Database names from the outside in. Lists leave no part; `*` stands for any key."""
+
+ANY_KEY: Final = "*"
+
+_LEAVES: Final = (
+    fields.StringField,
+    fields.IntField,
+    fields.FloatField,
+    fields.DecimalField,
+    fields.Decimal128Field,
+    fields.BooleanField,
+    fields.DateTimeField,
+    fields.ObjectIdField,
+    fields.ReferenceField,
+    fields.GenericReferenceField,
+    fields.LazyReferenceField,
+    fields.BinaryField,
+    fields.FileField,
+    fields.SequenceField,
+    fields.UUIDField,
+    fields.EnumField,
+)
+_CLASS_FIELD: Final = "_cls"
+
+
+class _Anything:
+    """The interior of a value that its class says nothing about."""
+
+
+_ANYTHING: Final = _Anything()
+_Inside: TypeAlias = Any
+"""Where a path has come to: `_ANYTHING`, a tuple of classes whose fields can be named, or a single field."""
+
+
+def translate_path(document_class: type[Any], path: str) -> NamePath:
+    """
+    The database names of a path: `"stats.hits"` to `("s", "h")`.
+
+    Parts are attribute names, or database names where no attribute is named so. Fields of subclasses count too, for
+    their documents lie in the same collection. Inside of dynamic documents, and of dicts without a field, every name
+    is taken as it is.
+    Raises: ValueError with the reason.
+    """
+    inside: _Inside = _family(document_class)
+    names: list[str] = []
+    for part in path.split("."):
+        if not part or part.startswith("$") or "\0" in part:
+            raise ValueError(f"{path!r}: {part!r} is no name of a field")
+        name, inside = _step(inside, part, path=path)
+        names.append(name)
+    return tuple(names)
+
+
+def identity_paths(document_class: type[Any]) -> tuple[NamePath, ...]:
+    """What a history cannot do without: the primary key, the class name, and the shard key."""
+    shard_key = document_class._meta.get("shard_key") or ()
+    return (("_id",), (_CLASS_FIELD,), *(translate_path(document_class, part) for part in shard_key))
+
+
+def is_identity(document_class: type[Any], path: NamePath) -> bool:
+    """Whether a path is, holds, or lies in the primary key, a class name (of embedded documents too), or the shard key."""
+    return path[-1] == _CLASS_FIELD or any(_overlap(path, other) for other in identity_paths(document_class))
+
+
+def is_document_class(candidate: Any) -> bool:
+    """Whether it is a class whose documents lie in a collection, their own or their base's."""
+    is_document = isinstance(candidate, type) and issubclass(candidate, mongoengine.Document)
+    return is_document and not candidate._meta.get("abstract", False)
+
+
+def is_time_series(document_class: type[Any]) -> bool:
+    return bool(document_class._meta.get("timeseries"))
+
+
+def field_names(document_class: type[Any]) -> frozenset[str]:
+    """The attribute names of all its fields and its subclasses', without the primary key's."""
+    return frozenset(
+        name
+        for member in _family(document_class)
+        for name, declared in member._fields.items()
+        if name not in (_CLASS_FIELD, member._meta.get("id_field"))
+    )
+
+
+def database_of(document_class: type[Any]) -> Any:
+    """The PyMongo database that its documents lie in; connects, if that is still to be done."""
+    return document_class._get_db()
+
+
+def _step(inside: _Inside, part: str, *, path: str) -> tuple[str, _Inside]:
+    """The database name of one part, and what lies inside of it."""
+    if isinstance(inside, _Anything):
+        return part, _ANYTHING
+    if isinstance(inside, tuple):
+        return _field_step(inside, part, path=path)
+    if isinstance(inside, fields.DictField):
+        return part, _interior(inside.field)
+    raise ValueError(f"{path!r}: nothing lies inside of the field before {part!r}")
+
+
+def _field_step(family: tuple[type[Any], ...], part: str, *, path: str) -> tuple[str, _Inside]:
+    found = [found for member in family for found in _fields_named(member, part)]
+    if not found:
+        if any(member._dynamic for member in family):
+            return part, _ANYTHING
+        if part.isdigit():
+            raise ValueError(f"{path!r}: {part!r} is no field; paths go through lists without an index")
+        raise ValueError(f"{path!r}: {_owner(family)} has no field {part!r}")
+    names = {declared.db_field for declared in found}
+    if len(names) > 1:
+        raise ValueError(f"{path!r}: subclasses store {part!r} as {sorted(names)}; give the database name")
+    return names.pop(), _union([_interior(declared) for declared in found])
+
+
+def _union(interiors: list[_Inside]) -> _Inside:
+    """What may lie inside where subclasses declare one name each in their own way."""
+    if all(isinstance(inside, tuple) for inside in interiors):
+        return tuple(member for family in interiors for member in family)
+    return _ANYTHING if any(isinstance(inside, _Anything) for inside in interiors) else interiors[0]
+
+
+def _fields_named(member: type[Any], part: str) -> Iterator[BaseField]:
+    declared = member._fields
+    if part in declared:
+        yield declared[part]
+    elif part == "pk" and member._meta.get("id_field"):
+        yield declared[member._meta["id_field"]]
+    else:
+        yield from (candidate for candidate in declared.values() if candidate.db_field == part)
+
+
+def _interior(declared: Any) -> _Inside:
+    """What lies inside of a field's value: through lists, for these leave no part in a path."""
+    while isinstance(declared, fields.ListField):
+        declared = declared.field
+    if declared is None or isinstance(declared, fields.DynamicField):
+        return _ANYTHING
+    if isinstance(declared, (fields.EmbeddedDocumentField, fields.CachedReferenceField)):
+        return _family(declared.document_type)
+    if isinstance(declared, fields.GenericEmbeddedDocumentField):
+        return _choices(declared)
+    is_known = isinstance(declared, (fields.DictField, *_LEAVES)) and not isinstance(
+        declared, GeoJsonBaseField
+    )
+    return declared if is_known else _ANYTHING
+
+
+def _choices(declared: Any) -> _Inside:
+    """The classes that a generic embedded field may hold; without choices it may be any."""
+    classes = [choice for choice in declared.choices or () if isinstance(choice, type)]
+    members = tuple(member for choice in classes for member in _family(choice))
+    return members if members and len(classes) == len(declared.choices) else _ANYTHING
+
+
+def _family(document_class: type[Any]) -> tuple[type[Any], ...]:
+    below = (member for subclass in document_class.__subclasses__() for member in _family(subclass))
+    return tuple(dict.fromkeys((document_class, *below)))
+
+
+def _owner(family: Sequence[type[Any]]) -> str:
+    return " or ".join(member.__name__ for member in family[:5])
+
+
+def _overlap(path: NamePath, other: NamePath) -> bool:
+    return all(ANY_KEY in (one, two) or one == two for one, two in zip(path, other, strict=False))

@@ -1,0 +1,138 @@
+"""
+From raw states to documents and keys, and back: as MongoEngine would read them, or leniently where it would not.
+"""
+
+# ruff: noqa: SLF001 - this package is where it is done, so that no other has to
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from mongoengine.errors import FieldDoesNotExist, NotRegistered, ValidationError
+
+from django_mongo_history.core import values
+from django_mongo_history.core.model import State
+from django_mongo_history.documents.classes import find_class
+
+
+def user_values(document: bytes, codec_options: CodecOptions[Any]) -> State:
+    """A state as the collection's own codec options read it, in plain dicts."""
+    return bson.decode(document, codec_options.with_options(document_class=dict))
+
+
+def exact_id(document_class: type[Any], key: Any, codec_options: CodecOptions[Any]) -> Any:
+    """
+    A primary key as it lies in the database.
+
+    Raises: ValueError where the class's primary key cannot have this value.
+    """
+    stored = _to_database(document_class, key)
+    try:
+        whole = bson.encode({"v": stored}, codec_options=codec_options)
+    except (BSONError, ValueError, OverflowError, TypeError) as error:
+        raise ValueError(f"{key!r} is no primary key of {document_class.__name__}: {error}") from error
+    return values.decode(whole)["v"]
+
+
+def parse_id(document_class: type[Any], text: str) -> Any:
+    """
+    A primary key from the text of a command line.
+
+    Raises: ValueError where it is none of this class.
+    """
+    declared = _id_field(document_class)
+    if declared is None:
+        return text
+    try:
+        key = declared.to_python(text)
+        declared.validate(key)
+    except Exception as error:
+        raise ValueError(f"{text!r} is no primary key of {document_class.__name__}: {error}") from error
+    return key
+
+
+def primary_key_of(document: Any) -> Any:
+    """The primary key of an instance, None where it has none yet."""
+    return document.pk
+
+
+def instance_of(document_class: type[Any], state: Mapping[str, Any]) -> Any:
+    """
+    An unsaved instance of this state, of the class that its `_cls` names where that class is known.
+
+    What today's class cannot load is left out instead of failing: the state itself has it.
+    """
+    found = find_class(state["_cls"]) if isinstance(state.get("_cls"), str) else None
+    chosen = found if found is not None and issubclass(found, document_class) else document_class
+    try:
+        return _from_son(chosen, state)
+    except Exception:
+        known = {declared.db_field for declared in chosen._fields.values()} | {"_id"}
+        lenient = {name: value for name, value in state.items() if name in known and _loads(chosen, name, value)}
+        return _from_son(chosen, {**lenient, **({"_cls": chosen._class_name} if "_cls" in state else {})})
+
+
+def load_problem(document_class: type[Any], state: Mapping[str, Any]) -> str | None:
+    """Why today's class cannot load this state; None where it can."""
+    name = state.get("_cls")
+    if isinstance(name, str) and find_class(name) is None:
+        return f"its class {name!r} is not known any more"
+    chosen = find_class(name) if isinstance(name, str) else document_class
+    try:
+        _from_son(chosen or document_class, state)
+    except (FieldDoesNotExist, NotRegistered, ValidationError, ValueError, TypeError, KeyError) as error:
+        return f"today's class cannot load it: {error}"
+    return None
+
+
+def state_key(document_class: type[Any], name: str) -> str:
+    """The database name of a field, whichever of both names is given."""
+    declared = document_class._fields.get("id" if name == "pk" and "id" in document_class._fields else name)
+    if name == "pk":
+        return "_id"
+    return str(declared.db_field) if declared is not None else name
+
+
+def _from_son(document_class: type[Any], state: Mapping[str, Any]) -> Any:
+    document = document_class._from_son(state, _auto_dereference=False, created=True)
+    document._created = True
+    return document
+
+
+def _loads(document_class: type[Any], name: str, value: Any) -> bool:
+    try:
+        _from_son(document_class, {name: value})
+    except Exception:
+        return False
+    return True
+
+
+def _id_field(document_class: type[Any]) -> Any:
+    name = document_class._meta.get("id_field")
+    return None if name is None else document_class._fields[name]
+
+
+def _to_database(document_class: type[Any], key: Any) -> Any:
+    declared = _id_field(document_class)
+    if declared is None:
+        return key
+    try:
+        declared.validate(key)
+    except ValidationError:
+        key = _converted(declared, key, document_class)
+    except Exception:  # a validation that needs a document, for one
+        return key
+    return declared.to_mongo(key)
+
+
+def _converted(declared: Any, key: Any, document_class: type[Any]) -> Any:
+    try:
+        converted = declared.to_python(key)
+        declared.validate(converted)
+    except Exception as error:
+        raise ValueError(f"{key!r} is no primary key of {document_class.__name__}: {error}") from error
+    return converted

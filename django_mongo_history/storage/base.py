@@ -1,0 +1,76 @@
+"""
+The port to where versions lie, and its shapes. Every store passes the same suite, `tests/contract/test_stores.py`.
+
+A store is a set of versions by id: it never changes a row, knows no order of its own and takes a version twice as once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from bson import ObjectId
+
+from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, UserRef, VersionRecord
+from django_mongo_history.core.replay import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """
+    Which stored versions: all conditions hold together, None asks for nothing.
+
+    Bounds: `after` and `before` are exclusive, aware. `touching` is a dotted database path without list indexes;
+    a version that changed it or something below it matches. `user` matches by key, of a text by label too.
+    """
+
+    collections: tuple[str, ...] | None = None
+    document_id: Any = ABSENT
+    classes: tuple[str, ...] | None = None
+    changeset: ObjectId | None = None
+    user: UserRef | None = None
+    operation: Operation | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+    touching: str | None = None
+    newest_first: bool = False
+
+
+class Store(Protocol):
+    """What delivery and reading need. `session` is the driver's, for stores that take part in transactions."""
+
+    def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
+        """
+        Store versions. One that is there already stays as it is.
+
+        Raises: StoreError, and the driver's own errors inside a transaction, so that it can be retried.
+        """
+        ...
+
+    def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
+        """What order needs of all versions of one document, in no particular order. Cost: one index scan."""
+        ...
+
+    def scan(
+        self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
+    ) -> Iterator[Entry]:
+        """The same for all documents of a collection, grouped by document, ids ascending in BSON order."""
+        ...
+
+    def snapshots(self, collection: str, document_ids: Sequence[Any], *, session: Any = None) -> frozenset[ObjectId]:
+        """The ids of versions of these documents that hold a snapshot. Cost: one index scan."""
+        ...
+
+    def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
+        """Whole versions by id; what cannot be read comes as `Unreadable`, what is not there not at all."""
+        ...
+
+    def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
+        """Versions by condition, streamed, sorted by (at, id). Raises: BrokenChainError at a row it cannot read."""
+        ...
+
+    def prepare(self) -> list[str]:
+        """Make what the store needs (collection, indexes); the names of what was missing. Safe to repeat."""
+        ...

@@ -1,0 +1,99 @@
+"""
+A complete store in memory: for tests of what stands on a store, and the second opinion on the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from bson import ObjectId
+
+from django_mongo_history.core import values
+from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionRecord
+from django_mongo_history.core.replay import Records
+from django_mongo_history.storage.base import Query
+
+
+class MemoryStore:
+    """Versions in a dict. Not for use across processes; inside one it is as strict as the real one."""
+
+    def __init__(self) -> None:
+        self._records: dict[ObjectId, VersionRecord] = {}
+
+    def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
+        for record in records:
+            self._records.setdefault(record.id, record)
+
+    def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
+        return [
+            _entry(record)
+            for record in self._records.values()
+            if record.collection == key.collection and values.same(record.document_id, key.document_id)
+        ]
+
+    def scan(
+        self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
+    ) -> Iterator[Entry]:
+        low = None if above is ABSENT else values.sort_key(above)
+        high = None if upto is ABSENT else values.sort_key(upto)
+        found = [
+            (values.sort_key(record.document_id), record)
+            for record in self._records.values()
+            if record.collection == collection
+        ]
+        for place, record in sorted(found, key=lambda pair: (pair[0], pair[1].id)):
+            if (low is None or place > low) and (high is None or place <= high):
+                yield _entry(record)
+
+    def snapshots(self, collection: str, document_ids: Sequence[Any], *, session: Any = None) -> frozenset[ObjectId]:
+        wanted = {values.encode_value(document_id) for document_id in document_ids}
+        return frozenset(
+            record.id
+            for record in self._records.values()
+            if record.collection == collection
+            and record.snapshot is not None
+            and values.encode_value(record.document_id) in wanted
+        )
+
+    def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
+        return {wanted: self._records[wanted] for wanted in ids if wanted in self._records}
+
+    def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
+        found = [record for record in self._records.values() if _matches(record, query)]
+        found.sort(key=lambda record: (record.at, record.id), reverse=query.newest_first)
+        return iter(found)
+
+    def prepare(self) -> list[str]:
+        return []
+
+
+def _entry(record: VersionRecord) -> Entry:
+    return Entry(
+        record.id, record.document_id, record.order, record.operation, record.at, record.before, record.after
+    )
+
+
+def _matches(record: VersionRecord, query: Query) -> bool:
+    return all(
+        (
+            query.collections is None or record.collection in query.collections,
+            query.document_id is ABSENT or values.same(record.document_id, query.document_id),
+            query.classes is None or record.document_class in query.classes,
+            query.changeset is None or record.changeset == query.changeset,
+            query.user is None or _is_user(record, query),
+            query.operation is None or record.operation is query.operation,
+            query.after is None or record.at > query.after,
+            query.before is None or record.at < query.before,
+            query.touching is None or query.touching in record.changed,
+        )
+    )
+
+
+def _is_user(record: VersionRecord, query: Query) -> bool:
+    user, wanted = record.context.user, query.user
+    if user is None or wanted is None:
+        return False
+    if wanted.model is not None and user.model != wanted.model:
+        return False
+    return bool(user.pk == wanted.pk) or (isinstance(wanted.pk, str) and user.label == wanted.pk)

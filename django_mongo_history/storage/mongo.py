@@ -1,0 +1,205 @@
+"""
+Versions in one MongoDB collection, written and read with PyMongo as raw BSON.
+
+Never through MongoEngine's fields: those turn bytes into lists, `_cls` documents into instances and references into
+queries. Knows no Django and no MongoEngine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.read_preferences import ReadPreference
+
+from django_mongo_history.core import values
+from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, VersionRecord
+from django_mongo_history.core.replay import Records, Unreadable, unreadable
+from django_mongo_history.errors import StoreError
+from django_mongo_history.storage import rows
+from django_mongo_history.storage.base import Query
+
+_DUPLICATE_KEY: Final = 11000
+_LINKS: Final = [
+    (name, ASCENDING)
+    for name in ("collection", "document_id", "order", "_id", "at", "operation", "before", "after")
+]
+_ENTRY_FIELDS: Final = {name: 1 for name in ("_id", "document_id", "order", "at", "operation", "before", "after")}
+
+INDEXES: Final = [
+    IndexModel(_LINKS, name="links"),
+    IndexModel(_LINKS, name="snapshots", partialFilterExpression={"snapshot": {"$exists": True}}),
+    IndexModel([("collection", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)], name="collection_at"),
+    IndexModel([("at", ASCENDING), ("_id", ASCENDING)], name="at"),
+    IndexModel([("context.user.pk", ASCENDING), ("at", ASCENDING)], name="user_at"),
+    IndexModel([("changeset", ASCENDING)], name="changeset"),
+    IndexModel([("collection", ASCENDING), ("changed", ASCENDING), ("at", ASCENDING)], name="collection_changed_at"),
+]
+
+
+class MongoStore:
+    """
+    The versions in `collection`, which must be of the same client as the documents where writes are to be atomic.
+
+    The collection's write concern is used outside transactions; reads always go to the primary.
+    """
+
+    def __init__(self, collection: Collection[Any]) -> None:
+        self.name = collection.full_name
+        self._rows: Collection[Any] = collection.with_options(
+            codec_options=values.EXACT.with_options(document_class=RawBSONDocument),
+            read_preference=ReadPreference.PRIMARY,
+        )
+        self._exact: Collection[Any] = collection.with_options(
+            codec_options=values.EXACT, read_preference=ReadPreference.PRIMARY
+        )
+
+    def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
+        documents = [RawBSONDocument(row) for record in records for row in rows.encode(record)]
+        if not documents:
+            return
+        if session is not None and session.in_transaction:
+            self._insert(documents, session)
+            return
+        try:
+            self._insert(documents, session)
+        except BulkWriteError as error:
+            if any(failure.get("code") != _DUPLICATE_KEY for failure in error.details["writeErrors"]):
+                raise self._error(error) from error
+        except PyMongoError as error:
+            if getattr(error, "code", None) != _DUPLICATE_KEY:
+                raise self._error(error) from error
+
+    def _insert(self, documents: list[RawBSONDocument], session: Any) -> None:
+        if len(documents) == 1:
+            self._rows.insert_one(documents[0], session=session)
+        else:
+            self._rows.insert_many(documents, ordered=False, session=session)
+
+    def _error(self, error: PyMongoError) -> StoreError:
+        return StoreError(f"Versions could not be stored in {self.name}: {error}", store=self.name)
+
+    def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
+        wanted = {"collection": key.collection, "document_id": {"$eq": key.document_id}}
+        return [_entry(row) for row in self._exact.find(wanted, _ENTRY_FIELDS, session=session)]
+
+    def scan(
+        self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
+    ) -> Iterator[Entry]:
+        wanted: dict[str, Any] = {"collection": collection}
+        # $expr compares across types, in BSON order; a plain $gt would stay within one type.
+        bounds = [
+            {operator: ["$document_id", {"$literal": bound}]}
+            for operator, bound in (("$gt", above), ("$lte", upto))
+            if bound is not ABSENT
+        ]
+        if bounds:
+            wanted["$expr"] = {"$and": bounds}
+        cursor = self._exact.find(wanted, _ENTRY_FIELDS, session=session).sort("document_id", ASCENDING)
+        with cursor:
+            for row in cursor:
+                yield _entry(row)
+
+    def snapshots(self, collection: str, document_ids: Sequence[Any], *, session: Any = None) -> frozenset[ObjectId]:
+        wanted = {
+            "collection": collection,
+            "document_id": {"$in": list(document_ids)},
+            "snapshot": {"$exists": True},
+        }
+        found = self._exact.find(wanted, {"_id": 1}, session=session)
+        return frozenset(row["_id"] for row in found)
+
+    def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
+        found: dict[ObjectId, VersionRecord | Unreadable] = {}
+        wanted = {"_id": {"$in": list(ids)}}
+        for row in self._rows.find(wanted, session=session):
+            record = self._record(row.raw, session)
+            found[record.id] = record
+        return found
+
+    def _record(self, row: bytes, session: Any) -> VersionRecord | Unreadable:
+        further_ids = rows.part_ids(row)
+        if not further_ids:
+            return rows.decode(row)
+        further = self._rows.find({"_id": {"$in": further_ids}}, session=session).sort("_id", ASCENDING)
+        return rows.decode(row, [part.raw for part in further])
+
+    def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
+        direction = DESCENDING if query.newest_first else ASCENDING
+        cursor = self._rows.find(_filter(query), session=session).sort([("at", direction), ("_id", direction)])
+        with cursor:
+            for row in cursor:
+                record = self._record(row.raw, session)
+                if isinstance(record, Unreadable):
+                    raise unreadable(_key(row), record)
+                yield record
+
+    def prepare(self) -> list[str]:
+        try:
+            there = set(self._exact.index_information())
+            missing = [index for index in INDEXES if index.document["name"] not in there]
+            if missing:
+                self._exact.create_indexes(missing)
+        except PyMongoError as error:
+            raise StoreError(
+                f"The indexes of {self.name} could not be made: {error}. Run `manage.py history_indexes` with an "
+                "account that may create indexes.",
+                store=self.name,
+            ) from error
+        return [index.document["name"] for index in missing]
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    return Entry(
+        row["_id"],
+        row["document_id"],
+        row["order"],
+        Operation(row["operation"]),
+        row["at"],
+        row["before"],
+        row["after"],
+    )
+
+
+def _key(row: Any) -> DocumentKey:
+    return DocumentKey(str(row.get("collection")), row.get("document_id"))
+
+
+def _filter(query: Query) -> dict[str, Any]:
+    """The query as a MongoDB filter. Every value stands behind an operator of ours: input never becomes one."""
+    # Further parts of a large version have no `at`, and are never found for themselves.
+    moment = {"$exists": True} | {
+        operator: bound for operator, bound in (("$gt", query.after), ("$lt", query.before)) if bound is not None
+    }
+    wanted: dict[str, Any] = {"at": moment}
+    if query.collections is not None:
+        wanted["collection"] = {"$in": list(query.collections)}
+    if query.document_id is not ABSENT:
+        wanted["document_id"] = {"$eq": query.document_id}
+    if query.classes is not None:
+        wanted["document_class"] = {"$in": list(query.classes)}
+    if query.changeset is not None:
+        wanted["changeset"] = {"$eq": query.changeset}
+    if query.operation is not None:
+        wanted["operation"] = {"$eq": query.operation.value}
+    if query.touching is not None:
+        wanted["changed"] = {"$eq": query.touching}
+    if query.user is not None:
+        wanted.update(_user_filter(query))
+    return wanted
+
+
+def _user_filter(query: Query) -> dict[str, Any]:
+    user = query.user
+    assert user is not None
+    by_key: dict[str, Any] = {"context.user.pk": {"$eq": user.pk}}
+    if user.model is not None:
+        return by_key | {"context.user.model": {"$eq": user.model}}
+    if isinstance(user.pk, str):
+        return {"$or": [by_key, {"context.user.label": {"$eq": user.pk}}]}
+    return by_key

@@ -1,0 +1,1 @@
+"""Runs this repository: `python -m management demo | test | lint | serve`. Standard library only until `.venv` is there."""

@@ -1,0 +1,1 @@
+"""A small Django site whose airports live in MongoDB and keep their history."""

@@ -1,0 +1,1 @@
+"""What the demo tells, shows and proves. Uses nothing of the package but what users have."""

@@ -1,0 +1,116 @@
+"""
+Servers for the tests that ask for one. They start when the first test needs them and are stopped at the end.
+
+A test without these fixtures has no server at all (see `tests.plugin`). Where none can be started the tests that need
+one fail and say why: they are never skipped in silence.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import mongoengine
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from management.servers import ReplicaSet, ServerError, Standalone
+from tests.plugin import LENT_URI
+
+TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")  # `failCommand` and other fail points
+CLIENT_OPTIONS: dict[str, Any] = {
+    "uuidRepresentation": "standard",
+    "tz_aware": True,
+}  # as the test project has them
+
+
+@pytest.fixture(scope="session")
+def replica_set() -> Iterator[ReplicaSet]:
+    """The run's replica set of one node, with fail points. For tests that kill or stop servers: start another."""
+    yield from _started(ReplicaSet(arguments=TEST_COMMANDS))
+
+
+@pytest.fixture(scope="session")
+def standalone() -> Iterator[Standalone]:
+    """The run's standalone server: no transactions, no change streams."""
+    yield from _started(Standalone(arguments=TEST_COMMANDS))
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(request: pytest.FixtureRequest) -> str:
+    """The URI of a replica set on which tests may create databases."""
+    return LENT_URI or request.getfixturevalue("replica_set").uri
+
+
+@pytest.fixture(scope="session")
+def mongodb_client(mongodb_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    """A client of the replica set that no test closes, for looking at what the code under test has written."""
+    with MongoClient(mongodb_uri, **CLIENT_OPTIONS) as client:
+        yield client
+
+
+@pytest.fixture
+def mongodb(
+    mongodb_uri: str, mongodb_client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Database[dict[str, Any]]]:
+    """
+    An empty database of the replica set, as MongoEngine's default connection; the test project's too.
+
+    Child processes find the server in MONGODB_URI, the database included.
+    """
+    name = f"test_{secrets.token_hex(6)}"
+    monkeypatch.setenv("MONGODB_URI", _with_database(mongodb_uri, name))
+    yield from _connected(mongodb_uri, name)
+    mongodb_client.drop_database(name)
+
+
+@pytest.fixture
+def standalone_mongodb(standalone: Standalone) -> Iterator[Database[dict[str, Any]]]:
+    """As `mongodb`, on the standalone server."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield from _connected(standalone.uri, name)
+    with standalone.client() as client:
+        client.drop_database(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_connection_at_first() -> Iterator[None]:
+    """Drop what Django's start registered, so that a test which forgot its fixture is told at once."""
+    mongoengine.disconnect_all()
+    yield
+    mongoengine.disconnect_all()
+
+
+def _started(servers: Any) -> Iterator[Any]:
+    reason = _start(servers)
+    if reason:
+        pytest.fail(f"this test needs a MongoDB server, and none can be started: {reason}", pytrace=False)
+    yield servers
+    servers.stop()
+
+
+def _start(servers: Any) -> str:
+    """Empty, or why there is no server; returned, because pytest shows a whole chain of raised errors."""
+    try:
+        servers.start()
+    except ServerError as error:
+        return str(error)
+    return ""
+
+
+def _connected(uri: str, name: str) -> Iterator[Database[dict[str, Any]]]:
+    mongoengine.disconnect_all()
+    mongoengine.connect(name, host=uri, **CLIENT_OPTIONS)
+    try:
+        yield mongoengine.get_db()
+    finally:
+        mongoengine.disconnect_all()
+
+
+def _with_database(uri: str, name: str) -> str:
+    """The URI with `name` where URIs have the database."""
+    hosts, _, rest = uri.removeprefix("mongodb://").partition("/")
+    _, question_mark, options = rest.partition("?")
+    return f"mongodb://{hosts}/{name}{question_mark}{options}"
