@@ -1,1 +1,72 @@
-"""Complete, exact history of MongoEngine documents in Django projects."""
+"""
+Complete, exact history of MongoEngine documents in Django projects.
+
+The public names. What needs Django's settings is loaded at its first use, so this package can be imported anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django_mongo_history.context import extra_change_info, rationale, suppress_history
+from django_mongo_history.core.model import ABSENT, HIDDEN, Change, Operation, UserRef
+from django_mongo_history.errors import (
+    BrokenChainError,
+    ConflictError,
+    ConversionError,
+    DeliveryError,
+    DocumentDeletedError,
+    HiddenFieldError,
+    HistoryError,
+    NotTrackedError,
+    StoreError,
+    UntrackedFieldError,
+    VersionNotFoundError,
+)
+
+if TYPE_CHECKING:
+    from django_mongo_history.api import append_change_info, changeset, changesets, history_of, track, untrack
+
+_LAZY = frozenset({"append_change_info", "changeset", "changesets", "history_of", "track", "untrack"})
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ABSENT",
+    "HIDDEN",
+    "BrokenChainError",
+    "Change",
+    "ConflictError",
+    "ConversionError",
+    "DeliveryError",
+    "DocumentDeletedError",
+    "HiddenFieldError",
+    "HistoryError",
+    "NotTrackedError",
+    "Operation",
+    "StoreError",
+    "UntrackedFieldError",
+    "UserRef",
+    "VersionNotFoundError",
+    "append_change_info",
+    "changeset",
+    "changesets",
+    "extra_change_info",
+    "history_of",
+    "rationale",
+    "suppress_history",
+    "track",
+    "untrack",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from django_mongo_history import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

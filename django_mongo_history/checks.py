@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Final
 
 import mongoengine
@@ -126,7 +125,7 @@ def check_attribute(**_: Any) -> list[CheckMessage]:
             id="mongo_history.W002",
         )
         for tracked in _tracked()
-        if hasattr(mongoengine.Document, attribute) or attribute in field_names(tracked.document_class)
+        if attribute in field_names(tracked.document_class) or _has_other(tracked.document_class, attribute)
     ]
 
 
@@ -210,11 +209,19 @@ def _path_messages(tracked: _Tracked) -> Iterator[CheckMessage]:
                 yield Error(text, hint="A history cannot be kept without it.", id="mongo_history.E007")
 
 
+def _has_other(document_class: type[Any], attribute: str) -> bool:
+    """Whether the class or a base of it has an attribute so named that is not the package's own."""
+    found = [vars(base)[attribute] for base in document_class.__mro__ if attribute in vars(base)]
+    return any(not type(value).__module__.startswith("django_mongo_history") for value in found)
+
+
 def _version_attributes() -> frozenset[str]:
-    if find_spec("django_mongo_history.query") is None:
-        return frozenset()
-    version = import_string("django_mongo_history.query.Version")
-    return frozenset(name for name in dir(version) if not name.startswith("_"))
+    found = _imported("django_mongo_history.query.Version")
+    return (
+        frozenset(name for name in dir(found) if not name.startswith("_"))
+        if isinstance(found, type)
+        else frozenset()
+    )
 
 
 def _positions(stack: list[str], dotted: str) -> list[int]:

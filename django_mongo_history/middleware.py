@@ -89,7 +89,7 @@ class HistoryMiddleware:
         """The address of the sender; called before the view."""
         return remote_addr(request.META, self.settings.trusted_proxies)
 
-    def get_extra(self, request: HttpRequest) -> Mapping[str, Any]:  # noqa: ARG002 - for those who override it
+    def get_extra(self, request: HttpRequest) -> Mapping[str, Any]:
         """Values for `extra` of all the request's versions; called before the view."""
         return {}
 
@@ -144,21 +144,23 @@ class HistoryMiddleware:
 def _carry_body(
     response: StreamingHttpResponse, changeset: CarriedBlock[ObjectId], end: Callable[[], None]
 ) -> None:
-    """Run the body, and what closes it, in the request's context: both come after the middleware has returned."""
-    body, close = response.streaming_content, response.close
-    streamed = (
-        _astream(body, changeset, end) if isinstance(body, AsyncIterator) else _stream(body, changeset, end)
-    )
+    """
+    Run the body, and what closes it, in the request's context: both come after the middleware has returned.
 
-    def close_in_context() -> None:
-        try:
-            with changeset.step():
-                close()
-        finally:
-            end()
+    Django's own privates, because the public `streaming_content` is a second generator around the body, which does not
+    close it; and an overridden `close` would tie the response to itself, so that a garbage collector, not the server,
+    closed a body whose client has hung up (`test_async_stream_that_is_not_read_to_its_end`).
+    """
+    body = response._iterator  # type: ignore[attr-defined]  # noqa: SLF001
+    closers = response._resource_closers  # type: ignore[attr-defined]  # noqa: SLF001
+    closers[:] = [*(partial(_close, closer, changeset) for closer in closers), end]
+    streamed = _astream if response.is_async else _stream
+    response.streaming_content = streamed(body, changeset, end)
 
-    response.streaming_content = streamed
-    response.close = close_in_context  # type: ignore[method-assign]
+
+def _close(closer: Callable[[], Any], changeset: CarriedBlock[ObjectId]) -> None:
+    with changeset.step():
+        closer()
 
 
 def _stream(
@@ -186,9 +188,12 @@ async def _astream(
                 return
             yield part  # type: ignore[misc]
     finally:
-        with changeset.step():
-            await body.aclose()  # type: ignore[attr-defined]
-        end()
+        try:
+            if hasattr(body, "aclose"):
+                with changeset.step():
+                    await body.aclose()
+        finally:
+            end()
 
 
 def _in_event_loop() -> bool:

@@ -7,11 +7,12 @@ The one place with process-wide state. Everything below it takes values.
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import RLock
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from django.utils.module_loading import import_string
@@ -22,10 +23,16 @@ from django_mongo_history import conf, documents
 from django_mongo_history.capture.attach import Attachments
 from django_mongo_history.capture.environment import Environment
 from django_mongo_history.conf.tracked import read_tracked
+from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.core.policy import Policy
+from django_mongo_history.query import Sources
 from django_mongo_history.registry import Registry, Tracked, label_of
+from django_mongo_history.signals import document_reverted
 from django_mongo_history.storage.base import Store
 from django_mongo_history.storage.mongo import MongoStore
+
+
+logger: Final = logging.getLogger("django_mongo_history")
 
 
 def _now() -> datetime:
@@ -71,14 +78,16 @@ def configure() -> None:
             chunk_size=settings.chunk_size,
             timeout_s=settings.transaction_timeout_s,
             raises=settings.on_error == "raise",
+            on_reverted=_announce,
         )
         _runtime = Runtime(settings, environment, Attachments(lambda: current().environment))
         for tracked in kept:
             register(tracked)
+        for problem in conf.problems():
+            logger.error("%s. %s", problem.message, problem.hint)
         for spec in settings.tracked_documents:
             document_class = _import(spec.document)
-            if document_class is not None:
-                register(tracked_from(document_class, spec, settings))
+            if document_class is not None and _register_by_settings(document_class, spec, settings):
                 _runtime.by_settings.add(document_class)
 
 
@@ -90,6 +99,16 @@ def register(tracked: Tracked) -> None:
         runtime.attachments.attach(tracked.document_class)
         if _attribute is not None:
             _attribute(tracked.document_class, runtime.settings.attribute)
+
+
+def _register_by_settings(document_class: type, spec: conf.TrackedSpec, settings: conf.Settings) -> bool:
+    """Track a class as an entry says; not at all where a path of the entry is wrong, for it may have been to hide."""
+    try:
+        register(tracked_from(document_class, spec, settings))
+    except ValueError as error:
+        logger.error("%s is NOT tracked: %s. `manage.py check` says what to do.", spec.document, error)
+        return False
+    return True
 
 
 def unregister(document_class: type) -> None:
@@ -130,6 +149,11 @@ def tracked_from(document_class: type[Any], spec: conf.TrackedSpec, settings: co
     )
 
 
+def sources() -> Sources:
+    """Where things lie, under the configuration in force."""
+    return Sources(current().environment)
+
+
 def store_of(collection: Any) -> Store:
     """The store of the versions of documents in this collection; its indexes are made at the first use."""
     settings = current().settings
@@ -142,6 +166,12 @@ def store_of(collection: Any) -> Store:
         # In an empty context: indexes are not made in a transaction that the caller has bound to this one.
         contextvars.Context().run(store.prepare)
     return store
+
+
+def _announce(document_class: type, document_id: Any, record: VersionRecord) -> None:
+    document_reverted.send(
+        document_class, document_id=document_id, version_id=record.id, operation=record.operation.value
+    )
 
 
 def _open(client: Any, name: tuple[str, str]) -> Store:
@@ -165,7 +195,8 @@ def _import(label: str) -> type[Any] | None:
     """The class of a label; None where a system check will say what is wrong with it."""
     try:
         found = import_string(label)
-    except ImportError:
+    except Exception as error:
+        logger.error("%s is NOT tracked: it cannot be imported: %s", label, error, exc_info=True)
         return None
     return found if documents.is_document_class(found) and not documents.is_time_series(found) else None
 

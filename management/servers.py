@@ -13,6 +13,7 @@ import contextlib
 import os
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -33,7 +34,7 @@ FAST_ELECTIONS = {
 ALREADY_INITIALIZED = 23
 
 
-class Servers:
+class Servers(ABC):
     """Nodes that start together, stop together and share one temporary directory. Base of the two public kinds."""
 
     def __init__(self, *, nodes: int, arguments: Sequence[str]) -> None:
@@ -43,8 +44,9 @@ class Servers:
         self.nodes: list[Node] = []
 
     @property
+    @abstractmethod
     def uri(self) -> str:
-        raise NotImplementedError
+        """What clients are given: it names these servers and no others."""
 
     def start(self) -> Self:
         """Start and return when writes are possible; on any failure nothing is left running."""
@@ -93,10 +95,10 @@ class Servers:
         with MongoClient(self.uri, **options) as client:
             yield client
 
-    def _initiate(self) -> None:
+    def _initiate(self) -> None:  # noqa: B027  # a single server is what it is
         """Make fresh nodes into what they are together."""
 
-    def _await_writable(self) -> None:
+    def _await_writable(self) -> None:  # noqa: B027  # and takes writes as soon as it answers
         """Return when a write would be accepted."""
 
     def _together(self, nodes: Sequence[Node], *, moving: bool) -> None:

@@ -78,9 +78,9 @@ def standalone_mongodb(standalone: Standalone) -> Iterator[Database[dict[str, An
 @pytest.fixture(scope="session", autouse=True)
 def _no_connection_at_first() -> Iterator[None]:
     """Drop what Django's start registered, so that a test which forgot its fixture is told at once."""
-    mongoengine.disconnect_all()
+    _disconnect()
     yield
-    mongoengine.disconnect_all()
+    _disconnect()
 
 
 def _started(servers: Any) -> Iterator[Any]:
@@ -101,12 +101,18 @@ def _start(servers: Any) -> str:
 
 
 def _connected(uri: str, name: str) -> Iterator[Database[dict[str, Any]]]:
-    mongoengine.disconnect_all()
+    _disconnect()
     mongoengine.connect(name, host=uri, **CLIENT_OPTIONS)
     try:
         yield mongoengine.get_db()
     finally:
-        mongoengine.disconnect_all()
+        _disconnect()
+
+
+def _disconnect() -> None:
+    """Forget every connection, those included that were registered and never used: disconnect_all() keeps them."""
+    for alias in list(mongoengine.connection._connection_settings):
+        mongoengine.disconnect(alias)
 
 
 def _with_database(uri: str, name: str) -> str:

@@ -59,7 +59,7 @@ class RecordingMethods:
             document_class=self._subject.document_class,
             images=self._images,
             acknowledged=self._acknowledged(),
-            session=session if session is not None else _bound_session(self._images.plain),
+            session=session if session is not None else topology.bound_session(self._images.plain.database.client),
             is_sync=touches is not None and self._is_untracked(environment, touches),
         )
 
@@ -319,12 +319,6 @@ def recording(collection: Any, subject: Subject) -> Any:
     if type(collection) is Collection:
         return RecordingCollection(collection, subject)
     return RecordingMock(collection, subject)
-
-
-def _bound_session(collection: Any) -> Any:
-    """The session that `ClientSession.bind()` (PyMongo 4.17) put in force here, or None."""
-    bound = getattr(getattr(collection.database, "client", None), "_get_bound_session", None)
-    return bound() if callable(bound) and isinstance(collection, Collection) else None
 
 
 def _are_documents(documents: Any) -> bool:

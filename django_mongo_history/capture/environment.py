@@ -38,6 +38,8 @@ class Environment:
     chunk_size: int = 1000
     timeout_s: float = 60.0
     raises: bool = True
+    on_reverted: Callable[[type, Any, VersionRecord], None] = lambda document_class, key, record: None
+    """Called with class, primary key and new version for each document that a revert has written."""
     refused: set[str] = field(default_factory=set)
     """Namespaces on which the server refused a transaction: capped collections, for one."""
 
@@ -63,6 +65,7 @@ class Recorder:
     environment: Environment
     fallback: type
     at: datetime
+    revert_of: Any = None
 
     def __call__(self, writes: Sequence[Write], order: Timestamp | None) -> list[VersionRecord]:
         found = (self._record(write, order) for write in writes if write.before != write.after)
@@ -81,6 +84,7 @@ class Recorder:
             order=order,
             changeset=captured.changeset,
             context=captured.context,
+            revert_of=self.revert_of,
         )
         return record_write(write, around)
 

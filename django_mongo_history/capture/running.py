@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import bson
@@ -111,7 +111,9 @@ class Run:
         return plain.full_name not in self.environment.refused and self.environment.has_transactions(plain)
 
     def _recorder(self) -> Recorder:
-        # Rounded up to the millisecond that BSON stores: a moment taken before the write stays before it.
-        now = self.environment.now()
-        rest = timedelta(microseconds=-now.microsecond % 1000)
-        return Recorder(self.environment, self.document_class, now + rest)
+        return Recorder(self.environment, self.document_class, rounded_up(self.environment.now()))
+
+
+def rounded_up(now: datetime) -> datetime:
+    """To the millisecond that BSON stores; up, so that a moment taken before a write stays before it."""
+    return now + timedelta(microseconds=-now.microsecond % 1000)

@@ -147,6 +147,17 @@ def invert(patch: Patch) -> Patch:
     )
 
 
+def arrange_keys(state: State, path: list[PathPart], keys: list[str]) -> None:
+    """Put the keys of the document at `path` in this order, as far as they are there; others go behind them."""
+    try:
+        holder = _container({"": state}, path)
+    except PatchError:
+        return
+    if isinstance(holder, dict):
+        for key in [key for key in keys if key in holder] + [key for key in holder if key not in keys]:
+            holder[key] = holder.pop(key)
+
+
 def copy(value: Any) -> Any:
     """The same value with documents and lists of its own; BSON's other values are immutable and are shared."""
     if isinstance(value, dict):

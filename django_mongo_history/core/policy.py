@@ -23,6 +23,9 @@ from django_mongo_history.core.model import Path
 NamePath = tuple[str, ...]
 """A path of database names; lists have no part of their own, `*` stands for any key."""
 
+Rules = dict[str, Any]
+"""Paths as nested dicts of names; an empty dict ends a path."""
+
 ANY: Final = "*"
 DEFAULT_SNAPSHOT_EVERY: Final = 20
 
@@ -81,13 +84,23 @@ def prune(image: bytes, policy: Policy) -> bytes:
 
 def prune_value(path: Path, kind: int, value: bytes, policy: Policy) -> tuple[int, bytes] | None:
     """A value that lies at `path`, pruned; None where the path itself is hidden or untracked."""
-    node: dict[str, Any] | None = _trie(policy.untracked + policy.hidden)
+    node: Rules | None = _trie(policy.untracked + policy.hidden)
     for part in path:
         if isinstance(part, str):
             node = _descend(node or {}, part)
             if node is None:
                 return None
-    return kind, _prune_inside(kind, value, node or {})
+    return kind, prune_inside(kind, value, node or {})
+
+
+def rules_of(policy: Policy) -> Rules:
+    """All that the policy prunes, as nested names."""
+    return _trie(policy.untracked + policy.hidden)
+
+
+def rules_below(rules: Rules, name: bytes) -> Rules | None:
+    """The rules below a name: empty where there are none, None where the name itself is pruned."""
+    return _descend(rules, name.decode("utf-8", "surrogateescape"))
 
 
 def is_hidden(path: Path, policy: Policy) -> bool:
@@ -133,9 +146,9 @@ def _is_covered(path: Path, rules: Iterable[NamePath]) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _trie(paths: tuple[NamePath, ...]) -> dict[str, Any]:
+def _trie(paths: tuple[NamePath, ...]) -> Rules:
     """Paths as nested dicts; an empty dict ends a path. A path below another one adds nothing."""
-    root: dict[str, Any] = {}
+    root: Rules = {}
     for path in paths:
         if not any(path[:length] in paths for length in range(1, len(path))):
             node = root
@@ -144,7 +157,7 @@ def _trie(paths: tuple[NamePath, ...]) -> dict[str, Any]:
     return root
 
 
-def _descend(node: dict[str, Any], name: str) -> dict[str, Any] | None:
+def _descend(node: Rules, name: str) -> Rules | None:
     """The rules below `name`: empty where there are none, None where `name` itself is pruned."""
     found = [node[key] for key in (name, ANY) if key in node]
     if any(not below for below in found):
@@ -154,7 +167,7 @@ def _descend(node: dict[str, Any], name: str) -> dict[str, Any] | None:
     return _merge(*found)
 
 
-def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+def _merge(one: Rules, other: Rules) -> Rules:
     merged = dict(one)
     for key, below in other.items():
         mine = merged.get(key)
@@ -162,26 +175,27 @@ def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _prune_document(document: bytes, rules: dict[str, Any]) -> bytes:
+def _prune_document(document: bytes, rules: Rules) -> bytes:
     return elements.assemble(_kept(elements.elements(document), rules))
 
 
-def _kept(parts: list[Element], rules: dict[str, Any]) -> Iterator[Element]:
+def _kept(parts: list[Element], rules: Rules) -> Iterator[Element]:
     for part in parts:
-        below = _descend(rules, part.name.decode("utf-8", "surrogateescape"))
+        below = rules_below(rules, part.name)
         if below is None:
             continue
-        yield part if not below else part._replace(value=_prune_inside(part.kind, part.value, below))
+        yield part if not below else part._replace(value=prune_inside(part.kind, part.value, below))
 
 
-def _prune_inside(kind: int, value: bytes, rules: dict[str, Any]) -> bytes:
+def prune_inside(kind: int, value: bytes, rules: Rules) -> bytes:
+    """A value without what the rules prune inside of it."""
     if not rules:
         return value
     if kind == DOCUMENT:
         return _prune_document(value, rules)
     if kind == ARRAY:  # lists have no part in a path: the rules go on inside each element
         return elements.assemble(
-            part._replace(value=_prune_inside(part.kind, part.value, rules)) for part in elements.elements(value)
+            part._replace(value=prune_inside(part.kind, part.value, rules)) for part in elements.elements(value)
         )
     return value
 

@@ -24,6 +24,14 @@ def computes_images(client: Any) -> bool:
     return _facts(client)[1]
 
 
+def bound_session(client: Any) -> Any:
+    """The session that `ClientSession.bind()` (PyMongo 4.17) put in force in this context, or None."""
+    if not isinstance(client, MongoClient):
+        return None
+    find = getattr(client, "_get_bound_session", None)
+    return find() if callable(find) else None
+
+
 def forget() -> None:
     """Ask again: for tests that exchange the server behind an address."""
     _known.clear()

@@ -62,6 +62,11 @@ def is_stored_as(document_class: type[Any], name: str | None) -> bool:
     return name is None or name in document_class._subclasses
 
 
+def stored_names(document_class: type[Any]) -> tuple[str, ...]:
+    """The class names under which its documents, and those of classes below it, are stored."""
+    return tuple(dict.fromkeys((class_name_of(document_class), *document_class._subclasses)))
+
+
 def base_of_collection(document_class: type[Any]) -> type[Any]:
     """The topmost class above this one whose documents lie in the same collection."""
     name = document_class._meta.get("collection")

@@ -115,7 +115,8 @@ def _step(inside: _Inside, part: str, *, path: str) -> tuple[str, _Inside]:
 
 
 def _field_step(family: tuple[type[Any], ...], part: str, *, path: str) -> tuple[str, _Inside]:
-    found = [found for member in family for found in _fields_named(member, part)]
+    # Subclasses share the field objects that they inherit.
+    found = list({id(field): field for member in family for field in _fields_named(member, part)}.values())
     if not found:
         if any(member._dynamic for member in family):
             return part, _ANYTHING
@@ -131,7 +132,7 @@ def _field_step(family: tuple[type[Any], ...], part: str, *, path: str) -> tuple
 def _union(interiors: list[_Inside]) -> _Inside:
     """What may lie inside where subclasses declare one name each in their own way."""
     if all(isinstance(inside, tuple) for inside in interiors):
-        return tuple(member for family in interiors for member in family)
+        return tuple(dict.fromkeys(member for family in interiors for member in family))
     return _ANYTHING if any(isinstance(inside, _Anything) for inside in interiors) else interiors[0]
 
 

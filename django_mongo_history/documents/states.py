@@ -12,6 +12,7 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
+from mongoengine import FileField
 from mongoengine.errors import FieldDoesNotExist, NotRegistered, ValidationError
 
 from django_mongo_history.core import values
@@ -60,6 +61,11 @@ def primary_key_of(document: Any) -> Any:
     return document.pk
 
 
+def collection_of(document: Any) -> Any:
+    """The collection that an instance is saved to: its class's, or the one that it was switched to."""
+    return document._get_collection()
+
+
 def instance_of(document_class: type[Any], state: Mapping[str, Any]) -> Any:
     """
     An unsaved instance of this state, of the class that its `_cls` names where that class is known.
@@ -95,6 +101,38 @@ def state_key(document_class: type[Any], name: str) -> str:
     if name == "pk":
         return "_id"
     return str(declared.db_field) if declared is not None else name
+
+
+def reference_target(document_class: type[Any], name: str, value: Any) -> tuple[type[Any], Any] | None:
+    """
+    The class and key that a stored reference points to; None for an empty one.
+
+    Raises: ValueError for a field that is no reference.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Mapping) and "_ref" in value:  # a generic reference carries its class
+        found = find_class(str(value.get("_cls")))
+        if found is None:
+            raise ValueError(f"{name!r} points to the class {value.get('_cls')!r}, which is not known any more")
+        return found, value["_ref"].id
+    declared = document_class._fields.get(name)
+    target = getattr(declared, "document_type", None)
+    if target is None:
+        raise ValueError(f"{name!r} of {document_class.__name__} is no reference field")
+    return target, getattr(value, "id", value)
+
+
+def missing_files(document_class: type[Any], state: Mapping[str, Any], database: Any) -> list[str]:
+    """The file fields whose GridFS file is gone: their content cannot come back."""
+    missing = []
+    for name, declared in document_class._fields.items():
+        value = state.get(declared.db_field)
+        if isinstance(declared, FileField) and value is not None:
+            files = database[f"{declared.collection_name}.files"]
+            if files.find_one({"_id": value}, {"_id": 1}) is None:
+                missing.append(name)
+    return missing
 
 
 def _from_son(document_class: type[Any], state: Mapping[str, Any]) -> Any:

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.contrib.auth import alogin, get_user_model, login
+from django.contrib.auth import get_user_model, login
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import request_finished
@@ -38,8 +39,10 @@ from django_mongo_history.middleware import HistoryMiddleware
 KEY = DocumentKey("db.airports", "EDDF")
 SEEN: list[Captured] = []
 OUTLIVING: list[contextvars.Context] = []
-AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 MODULE = sys.modules[__name__]
+NEEDS_ASYNC_AUTHENTICATION = pytest.mark.skipif(
+    django.VERSION < (5,), reason="Django 5.0 brought auser and alogin"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +118,8 @@ def login_view(request: HttpRequest) -> HttpResponse:
 
 
 async def alogin_view(request: HttpRequest) -> HttpResponse:
+    from django.contrib.auth import alogin
+
     write()
     await alogin(request, await get_user_model().objects.aget(username="ann"))
     write()
@@ -250,6 +255,7 @@ async def test_async_request(asigned_in: AsyncClient) -> None:
     assert SEEN[0].changeset == SEEN[1].changeset
 
 
+@NEEDS_ASYNC_AUTHENTICATION
 async def test_async_view_that_knows_its_user(
     asigned_in: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +291,7 @@ def test_user_is_whoever_it_is_at_the_write() -> None:
     assert users() == [None, "ann", "token"]
 
 
+@NEEDS_ASYNC_AUTHENTICATION
 @pytest.mark.django_db(transaction=True)
 async def test_user_of_an_async_login() -> None:
     await get_user_model().objects.acreate_user("ann")

@@ -1,0 +1,9 @@
+"""History and versions as users hold them."""
+
+from django_mongo_history.query.changesets import Changeset, find_changesets
+from django_mongo_history.query.history import ClassHistory, History
+from django_mongo_history.query.moments import aware
+from django_mongo_history.query.sources import Sources
+from django_mongo_history.query.version import Version
+
+__all__ = ["Changeset", "ClassHistory", "History", "Sources", "Version", "aware", "find_changesets"]

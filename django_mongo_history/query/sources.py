@@ -1,0 +1,64 @@
+"""From classes and stored versions to where their documents lie. Made by `runtime`, used by everything users hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django_mongo_history import documents
+from django_mongo_history.capture.attach import plain_of
+from django_mongo_history.capture.environment import Environment
+from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.reading import Source
+from django_mongo_history.registry import Tracked
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where things lie, under the configuration in force."""
+
+    environment: Environment
+
+    def of_class(
+        self, document_class: type[Any], *, using: str | None = None, collection: str | None = None
+    ) -> Source:
+        """
+        Where the documents of a class lie now; `using` names another connection, `collection` another collection.
+
+        Raises: NotTrackedError.
+        """
+        tracked = self.environment.registry.require(document_class)
+        plain = documents.plain_collection(document_class, plain_of, using=using, name=collection)
+        return self._source(tracked, plain)
+
+    def of_instance(self, document: Any, *, using: str | None = None, collection: str | None = None) -> Source:
+        """Where a document lies: a switched instance knows its own place. Raises: NotTrackedError."""
+        tracked = self.environment.registry.require(type(document))
+        if using is None and collection is None:
+            return self._source(tracked, plain_of(documents.collection_of(document)))
+        return self.of_class(type(document), using=using, collection=collection)
+
+    def of_record(self, record: VersionRecord, near: Source) -> Source:
+        """
+        Where the document of a stored version lies, on the client of `near`.
+
+        A class that is not known or not tracked any more has no rules of its own left: those it was stored under were
+        applied then.
+        """
+        found = documents.find_class(record.document_class)
+        tracked = None if found is None else self.environment.registry.get(found)
+        if tracked is None:
+            tracked = Tracked(found or object, record.document_class)
+        database, _, name = record.collection.partition(".")
+        client = near.collection.database.client
+        plain = client[database].get_collection(name, codec_options=near.collection.codec_options)
+        return self._source(tracked, plain)
+
+    def all(self) -> Iterator[Source]:
+        """One source for each tracked class."""
+        for tracked in self.environment.registry:
+            yield self.of_class(tracked.document_class)
+
+    def _source(self, tracked: Tracked, plain: Any) -> Source:
+        return Source(tracked, plain, self.environment.store_of(plain), self.environment)

@@ -1,0 +1,229 @@
+"""
+One document's whole history: stored and derived versions in order, and the state on both sides of each.
+
+Read at one instant together with the live document; what is written later is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from django_mongo_history.core import chain, order, policy, values
+from django_mongo_history.core.chain import Live, Step
+from django_mongo_history.core.model import DocumentKey, Entry, Operation, VersionRecord
+from django_mongo_history.core.policy import Policy
+from django_mongo_history.core.replay import Records, Replay, Unreadable, unreadable
+from django_mongo_history.errors import BrokenChainError
+from django_mongo_history.reading.source import Source
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows read so far; several histories that are read together share one."""
+
+    source: Source
+    records: dict[ObjectId, VersionRecord | Unreadable] = field(default_factory=dict)
+
+    def fetch(self, ids: Sequence[ObjectId]) -> Records:
+        missing = [wanted for wanted in ids if wanted not in self.records]
+        if missing:
+            self.records.update(self.source.store.records(missing))
+        return self.records
+
+
+class DocumentHistory:
+    """
+    The versions of one document. `image` is the live document as the database holds it, None where there is none.
+
+    Indexes count from 0 over stored and derived versions together.
+    """
+
+    def __init__(
+        self, source: Source, key: DocumentKey, entries: Iterable[Entry], image: bytes | None, rows: _Rows
+    ) -> None:
+        self.source = source
+        self.key = key
+        self.image = image
+        self.read_at = source.now()
+        self._rows = rows
+        self._ordered = order.arrange(entries)
+        self._snapshots: frozenset[ObjectId] | None = None
+        live = self._live_under_last_policy()
+        self._is_linked = bool(self._ordered) and _digest(live) == self._ordered[-1].after
+        self._replay = Replay(
+            key,
+            self._ordered,
+            snapshots=self._snapshot_ids,
+            fetch=rows.fetch,
+            live=live if self._is_linked else None,
+        )
+        seen = Live(self._ordered[-1].after if self._is_linked else _digest(self.now()), self.read_at)
+        self.steps: list[Step] = chain.build(self._ordered, seen, self._is_policy_change)
+        self._positions = {entry.id: position for position, entry in enumerate(self._ordered)}
+
+    def now(self) -> bytes | None:
+        """The live document's tracked state, under today's policy."""
+        return None if self.image is None else policy.prune(self.image, self.source.policy)
+
+    def after(self, index: int) -> bytes | None:
+        """
+        The tracked state after the version at `index`, under today's policy; None where the document did not exist.
+
+        Raises: BrokenChainError where it cannot be known.
+        """
+        return self._shown(self._raw_after(index))
+
+    def before(self, index: int) -> bytes | None:
+        """The same before it."""
+        step = self.steps[index]
+        if step.entry is not None:
+            return self._shown(self._replay.before(self._positions[step.entry.id]))
+        if index == 0:
+            return self.after(0)  # a derived baseline changes nothing
+        return self.after(index - 1)
+
+    def record(self, index: int) -> VersionRecord | None:
+        """The stored version at `index`, None for a derived one. Raises: BrokenChainError for an unreadable row."""
+        entry = self.steps[index].entry
+        if entry is None:
+            return None
+        record = self._rows.fetch([entry.id]).get(entry.id) or Unreadable(entry.id, "it is no longer in the store")
+        if isinstance(record, Unreadable):
+            raise unreadable(self.key, record)
+        return record
+
+    def prefetch(self, indexes: Iterable[int]) -> None:
+        """Read the rows of these versions in one go."""
+        entries = (self.steps[index].entry for index in indexes)
+        self._rows.fetch([entry.id for entry in entries if entry is not None])
+
+    def needed(self, index: int) -> list[ObjectId]:
+        """The rows that the state after the version at `index` will be replayed from."""
+        step = self.steps[index]
+        if step.entry is not None:
+            return self._replay.needed(self._positions[step.entry.id])
+        following = self._next_stored(index)
+        return [] if following is None else self._replay.needed(following, side="before")
+
+    def index_at(self, moment: datetime) -> int | None:
+        """The index of the version in force at `moment`; None before a create."""
+        return chain.position_at(self.steps, moment)
+
+    def index_of(self, version_id: Any) -> int | None:
+        """Where the version of this id stands, stored or derived."""
+        return next((index for index, step in enumerate(self.steps) if step.id == version_id), None)
+
+    def know_snapshots(self, ids: frozenset[ObjectId]) -> None:
+        """Take the ids of versions with snapshots from a caller that read them for many documents."""
+        self._snapshots = ids
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _raw_after(self, index: int) -> bytes | None:
+        step = self.steps[index]
+        if step.entry is not None:
+            return self._replay.after(self._positions[step.entry.id])
+        following = self._next_stored(index)
+        return self.now() if following is None else self._replay.before(following)
+
+    def _next_stored(self, index: int) -> int | None:
+        for step in self.steps[index + 1 :]:
+            if step.entry is not None:
+                return self._positions[step.entry.id]
+        return None
+
+    def _shown(self, state: bytes | None) -> bytes | None:
+        return None if state is None else policy.prune(state, self.source.policy)
+
+    def _snapshot_ids(self) -> frozenset[ObjectId]:
+        if self._snapshots is None:
+            self._snapshots = self.source.store.snapshots(self.key.collection, [self.key.document_id])
+        return self._snapshots
+
+    def _live_under_last_policy(self) -> bytes | None:
+        """The live document as the last version would see it, so that a changed policy is no change."""
+        today = self.now()
+        if today is None or not self._ordered or _digest(today) == self._ordered[-1].after:
+            return today
+        then = self._policy_of(len(self._ordered) - 1)
+        return today if then is None else policy.prune(self.image or b"", then)
+
+    def _policy_of(self, position: int) -> Policy | None:
+        """The rules that a stored version was made under, None where its row cannot be read."""
+        entry = self._ordered[position]
+        record = self._rows.fetch([entry.id]).get(entry.id)
+        return Policy.from_fingerprint(record.policy) if isinstance(record, VersionRecord) else None
+
+    def _is_policy_change(self, position: int) -> bool:
+        """Whether the states on both sides are one, pruned by the rules of both sides."""
+        one = self._policy_of(position)
+        is_last = position + 1 == len(self._ordered)
+        other = self.source.policy if is_last else self._policy_of(position + 1)
+        if one is None or other is None or one.fingerprint == other.fingerprint:
+            return False
+        try:
+            left = self._replay.after(position)
+            right = self.now() if is_last else self._replay.before(position + 1)
+        except BrokenChainError:
+            return False
+        both = one.joined(other)
+        return left is not None and right is not None and policy.prune(left, both) == policy.prune(right, both)
+
+
+def read_document(source: Source, document_id: Any) -> DocumentHistory:
+    """The history of one document as of now. Cost: an index scan and one document; rows only when they are asked."""
+    key = source.key(document_id)
+
+    def read(session: Any) -> tuple[list[Entry], bytes | None]:
+        image = source.images.find_one({"_id": {"$eq": document_id}}, session)
+        return source.store.entries(key, session=session), image
+
+    entries, image = source.consistently(read)
+    return DocumentHistory(source, key, entries, image, _Rows(source))
+
+
+def read_documents(
+    source: Source, found: Iterable[tuple[Any, list[Entry], bytes | None]]
+) -> list[DocumentHistory]:
+    """Histories of documents whose entries and images are read already; they share one reading of snapshots."""
+    rows = _Rows(source)
+    histories = [
+        DocumentHistory(source, source.key(document_id), entries, image, rows)
+        for document_id, entries, image in found
+    ]
+    stored = [history.key.document_id for history in histories if history.steps]
+    if stored:
+        snapshots = source.store.snapshots(source.namespace, stored)
+        for history in histories:
+            history.know_snapshots(snapshots)
+    return histories
+
+
+def prefetch_states(histories: Iterable[tuple[DocumentHistory, int]]) -> None:
+    """Read the rows that these states (a history and an index) are replayed from, in one go for all."""
+    wanted: list[ObjectId] = []
+    rows: _Rows | None = None
+    for history, index in histories:
+        wanted.extend(history.needed(index))
+        rows = history._rows  # noqa: SLF001 - of this module
+    if rows is not None:
+        rows.fetch(wanted)
+
+
+def is_derived(step: Step) -> bool:
+    """Whether readers derived the version and nobody stored it."""
+    return step.entry is None
+
+
+def is_change(step: Step) -> bool:
+    """Whether the version changed anything: a baseline only says how things were."""
+    return step.operation is not Operation.BASELINE
+
+
+def _digest(state: bytes | None) -> bytes | None:
+    return None if state is None else values.digest(state)

@@ -1,0 +1,95 @@
+"""
+All documents of a class in a stream, each with its history: those that live and those that are gone.
+
+Chunk by chunk in the order of `_id`, each chunk read as of one instant, so memory holds one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, Final
+
+from django_mongo_history.capture.works import id_of
+from django_mongo_history.core import values
+from django_mongo_history.core.model import ABSENT, Entry
+from django_mongo_history.reading.document import DocumentHistory, read_documents
+from django_mongo_history.reading.source import Source
+
+CHUNK: Final = 1000
+
+_Found = tuple[Any, list[Entry], bytes | None]
+
+
+def scan(
+    source: Source, *, document_ids: list[Any] | None = None, chunk_size: int = CHUNK
+) -> Iterator[list[DocumentHistory]]:
+    """
+    The histories of a class's documents, `chunk_size` at most at once. `document_ids` names some instead of all.
+
+    A class above others streams theirs too; which class a document is of is for the caller to see in its states.
+    """
+    if document_ids is not None:
+        for low in range(0, len(document_ids), chunk_size):
+            wanted = document_ids[low : low + chunk_size]
+            yield read_documents(source, source.consistently(lambda session, ids=wanted: _named(source, ids, session)))
+        return
+    above: Any = ABSENT
+    while True:
+        found, upto = source.consistently(lambda session, low=above: _next(source, low, chunk_size, session))
+        if found:
+            yield read_documents(source, found)
+        if upto is ABSENT:
+            return
+        above = upto
+
+
+def _named(source: Source, ids: list[Any], session: Any) -> list[_Found]:
+    images = {_name(id_of(image)): image for image in source.images.find({"_id": {"$in": ids}}, session)}
+    return [
+        (wanted, source.store.entries(source.key(wanted), session=session), images.get(_name(wanted)))
+        for wanted in ids
+    ]
+
+
+def _next(source: Source, above: Any, chunk_size: int, session: Any) -> tuple[list[_Found], Any]:
+    """The next documents above an `_id`, and the last one looked at; ABSENT where that was the end."""
+    images = _images(source, above, chunk_size, session)
+    upto = id_of(images[-1]) if len(images) == chunk_size else ABSENT
+    histories, cut = _entries(source, above, upto, chunk_size, session)
+    if cut is not ABSENT:  # more documents with a history than a chunk holds, before the last live one
+        limit = values.sort_key(cut)
+        images = [image for image in images if values.sort_key(id_of(image)) <= limit]
+        upto = cut
+    found: dict[Any, _Found] = {name: (document_id, entries, None) for name, (document_id, entries) in histories.items()}
+    for image in images:
+        document_id = id_of(image)
+        _same, entries, _none = found.get(_name(document_id), (document_id, [], None))
+        found[_name(document_id)] = (document_id, entries, image)
+    ordered = sorted(found.values(), key=lambda one: values.sort_key(one[0]))
+    return ordered, upto
+
+
+def _images(source: Source, above: Any, chunk_size: int, session: Any) -> list[bytes]:
+    query = {} if above is ABSENT else {"$expr": {"$gt": ["$_id", {"$literal": above}]}}
+    return list(source.images.find(query, session, sort=[("_id", 1)], limit=chunk_size))
+
+
+def _entries(
+    source: Source, above: Any, upto: Any, chunk_size: int, session: Any
+) -> tuple[dict[Any, tuple[Any, list[Entry]]], Any]:
+    """Entries by document, and the last document's id where there were more than a chunk of them."""
+    found: dict[Any, tuple[Any, list[Entry]]] = {}
+    last: Any = ABSENT
+    entries = source.store.scan(source.namespace, above=above, upto=upto, session=session)
+    for name, group in groupby(entries, key=lambda entry: _name(entry.document_id)):
+        if len(found) == chunk_size:
+            return found, last
+        of_one = list(group)
+        last = of_one[0].document_id
+        found[name] = (last, of_one)
+    return found, ABSENT
+
+
+def _name(document_id: Any) -> tuple[int, bytes]:
+    return values.encode_value(document_id)

@@ -1,0 +1,99 @@
+"""Where the documents of a class and their versions lie, and how to read both as of one instant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from bson.codec_options import CodecOptions
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+
+from django_mongo_history.capture.environment import Environment
+from django_mongo_history.capture.images import Images, MongomockImages, PyMongoImages
+from django_mongo_history.core.model import DocumentKey
+from django_mongo_history.core.policy import Policy
+from django_mongo_history.delivery import topology
+from django_mongo_history.delivery.topology import bound_session
+from django_mongo_history.registry import Tracked
+from django_mongo_history.storage.base import Store
+
+_PATIENCE_S: Final = 20.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    One class's documents in one collection (`collection`, the driver's own) and the store of their versions.
+
+    `tracked.policy` is today's: it prunes everything that leaves here.
+    """
+
+    tracked: Tracked
+    collection: Any
+    store: Store
+    environment: Environment
+
+    def now(self) -> datetime:
+        return self.environment.now()
+
+    @property
+    def namespace(self) -> str:
+        return str(self.collection.full_name)
+
+    @property
+    def policy(self) -> Policy:
+        return self.tracked.policy
+
+    @property
+    def codec_options(self) -> CodecOptions[Any]:
+        return self.images.codec_options
+
+    @property
+    def images(self) -> Images:
+        if isinstance(self.collection, Collection):
+            return PyMongoImages(self.collection, computes=False)
+        return MongomockImages(self.collection)
+
+    def key(self, document_id: Any) -> DocumentKey:
+        return DocumentKey(self.namespace, document_id)
+
+    def bound_session(self) -> Any:
+        """The caller's session in a transaction that is bound to this context, or None."""
+        session = bound_session(self.collection.database.client)
+        return session if session is not None and session.in_transaction else None
+
+    def consistently(self, read: Callable[[Any], T]) -> T:
+        """
+        `read(session)` with everything seen as of one instant, so that a write in between is no false gap.
+
+        On a replica set that is a short read transaction on the primary (the caller's own where one is bound);
+        elsewhere there is no such thing and `read` sees what comes.
+        """
+        client = self.collection.database.client
+        if not topology.has_transactions(client) or bound_session(client) is not None:
+            return read(None)
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return _in_snapshot(client, read)
+            except PyMongoError as error:
+                if not error.has_error_label("TransientTransactionError") or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
+
+def _in_snapshot(client: Any, read: Callable[[Any], T]) -> T:
+    with client.start_session(causal_consistency=False) as session:
+        session.start_transaction(read_concern=ReadConcern("snapshot"), read_preference=ReadPreference.PRIMARY)
+        try:
+            return read(session)
+        finally:
+            if session.in_transaction:
+                session.abort_transaction()  # it wrote nothing: there is nothing to wait for

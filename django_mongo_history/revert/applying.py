@@ -1,0 +1,256 @@
+"""
+A plan carried out: removals, updates, restores; past MongoEngine's signals and validation; as one changeset.
+
+Documents of a chunk and their versions are written in one transaction. What clashes over something unique waits until
+other documents have moved; what then clashes only with each other moves together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, InsertOne, ReplaceOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from django_mongo_history import context, documents
+from django_mongo_history.capture.environment import Recorder
+from django_mongo_history.capture.running import rounded_up
+from django_mongo_history.capture.works import write_of
+from django_mongo_history.core import values
+from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.delivery import atomic, sync
+from django_mongo_history.delivery.base import Job, Outcome
+from django_mongo_history.errors import BrokenChainError, ConflictError
+from django_mongo_history.reading import DocumentHistory, Source, scan
+from django_mongo_history.revert.goals import ObstacleError
+from django_mongo_history.revert.plan import Conflict, Decision, Item, Kind, Plan, chunks, conflict, decide, prefetch
+
+_TRIES: Final = 5
+_DUPLICATE_KEY: Final = 11000
+Progress = Callable[[int], None]
+
+
+class _StaleError(Exception):
+    """A document was written between being looked at and being reverted."""
+
+
+def apply(plan: Plan, progress: Progress = lambda count: None) -> None:
+    """
+    Write what the plan says. What turns out to be in the way is added to its conflicts and left as it is.
+
+    `progress` is called with the number of documents dealt with since the last call.
+    """
+    with ExitStack() as stack:
+        if context.current_changeset() is None:
+            stack.enter_context(context.open_changeset())
+        blocked: list[Item] = []
+        for kind in Kind:
+            for chunk in chunks(plan.of_kind(kind), _chunk_size(plan)):
+                left = _write_all(plan, chunk)
+                progress(len(chunk) - len(left))
+                blocked.extend(left)
+        while blocked:
+            left = [item for item in blocked if _write_all(plan, [item])]
+            progress(len(blocked) - len(left))
+            if len(left) == len(blocked):
+                break
+            blocked = left
+        for chunk in chunks(blocked, len(blocked) or 1):
+            _write_together(plan, chunk)
+            progress(len(chunk))
+
+
+def apply_or_raise(plan: Plan) -> None:
+    """
+    `apply`, for callers that want all or nothing.
+
+    Raises: ConflictError where the plan has conflicts, with nothing written; or where one came up while writing, with
+    those that were written named.
+    """
+    _raise_conflicts(plan, "Nothing was written")
+    apply(plan)
+    _raise_conflicts(plan, f"{plan.count} other documents were written")
+
+
+def _raise_conflicts(plan: Plan, outcome: str) -> None:
+    if plan.conflicts:
+        listed = "; ".join(str(one) for one in plan.conflicts[:10])
+        more = f" and {len(plan.conflicts) - 10} more" if len(plan.conflicts) > 10 else ""
+        raise ConflictError(f"{outcome}: {listed}{more}", conflicts=list(plan.conflicts))
+
+
+def _chunk_size(plan: Plan) -> int:
+    return plan.items[0].source.environment.chunk_size if plan.items else 1
+
+
+def _write_all(plan: Plan, items: list[Item]) -> list[Item]:
+    """Write these; those that clash over something unique come back."""
+    try:
+        _write(plan, items, together=False)
+    except (BulkWriteError, DuplicateKeyError) as error:
+        if not _is_clash(error):
+            raise
+        if len(items) == 1:
+            return items
+        middle = len(items) // 2
+        return _write_all(plan, items[:middle]) + _write_all(plan, items[middle:])
+    return []
+
+
+def _write_together(plan: Plan, items: list[Item]) -> None:
+    """Write documents that clash with each other: all out, all in. Who clashes with a stranger is a conflict."""
+    waiting = list(items)
+    while waiting:
+        try:
+            _write(plan, waiting, together=True)
+            return
+        except (BulkWriteError, DuplicateKeyError) as error:
+            if not _is_clash(error):
+                raise
+            clash = _clashing(error, waiting)
+            reason = f"another document holds what must be unique: {_clash_text(error)}"
+            plan.conflicts.append(Conflict(clash.key, clash.source.tracked.label, reason))
+            waiting.remove(clash)
+
+
+def _is_clash(error: BulkWriteError | DuplicateKeyError) -> bool:
+    if isinstance(error, BulkWriteError):
+        return any(one.get("code") == _DUPLICATE_KEY for one in error.details.get("writeErrors", ()))
+    return True
+
+
+def _clashing(error: Any, items: Sequence[Item]) -> Item:
+    failed = (error.details or {}).get("writeErrors") or [{"index": 0}]
+    index = failed[0]["index"]
+    return items[index - len(items)] if index >= len(items) else items[min(index, len(items) - 1)]
+
+
+def _clash_text(error: Any) -> str:
+    failed = (error.details or {}).get("writeErrors") or [{"errmsg": str(error)}]
+    return str(failed[0].get("errmsg", error))
+
+
+def _write(plan: Plan, items: list[Item], *, together: bool) -> None:
+    for _try in range(_TRIES):
+        work = _look(plan, items, together=together)
+        if not work.decisions:
+            return
+        try:
+            records = _deliver(plan, items[0].source, work)
+        except _StaleError:
+            continue
+        _note(plan, items[0].source, records)
+        return
+    for item in items:
+        reason = "it was written again and again while it was to be reverted; try again"
+        plan.conflicts.append(Conflict(item.key, item.source.tracked.label, reason))
+
+
+def _look(plan: Plan, items: list[Item], *, together: bool) -> _Replacement:
+    """What these documents are now and shall become; obstacles that have come up since are conflicts."""
+    source = items[0].source
+    goals = {values.encode_value(item.document_id): item.goal for item in items}
+    decisions: list[Decision] = []
+    for histories in scan(source, document_ids=[item.document_id for item in items]):
+        pairs = [(history, goals[values.encode_value(history.key.document_id)]) for history in histories]
+        if pairs:
+            prefetch([history for history, _goal in pairs], pairs[0][1])
+        for history, goal in pairs:
+            decision = _decided(plan, source, history, goal)
+            if decision is not None and decision.kind is not None:
+                decisions.append(decision)
+    return _Replacement(source, decisions, together)
+
+
+def _decided(plan: Plan, source: Source, history: DocumentHistory, goal: Any) -> Decision | None:
+    try:
+        return decide(source, history, goal, force=plan.force)
+    except (ObstacleError, BrokenChainError) as error:
+        plan.conflicts.append(conflict(source, history, error))
+        return None
+
+
+@dataclass(slots=True)
+class _Replacement:
+    """Documents replaced as wholes. `together`: all out first, then all in, within one transaction."""
+
+    source: Source
+    decisions: list[Decision]
+    together: bool
+    needs_transaction: bool = True
+
+    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
+        writes = [write_of(self.source.namespace, one.before, one.after) for one in self.decisions]
+        ids = [write.key.document_id for write in writes]
+        present = {_identity(image): image for image in self.source.images.find({"_id": {"$in": ids}}, session)}
+        for write in writes:
+            if present.get(values.encode_value(write.key.document_id)) != write.before:
+                raise _StaleError
+        requests = self._together(writes) if self.together else [self._request(write) for write in writes]
+        self._send(requests, session)
+        return Outcome(None, writes)
+
+    def original(self, session: Any) -> Any:
+        return self.attempt(session, transactional=True)
+
+    def _send(self, requests: list[Any], session: Any) -> None:
+        collection = self.source.collection
+        if isinstance(collection, Collection):
+            options = values.EXACT.with_options(document_class=RawBSONDocument)
+            collection.with_options(codec_options=options).bulk_write(requests, ordered=True, session=session)
+            return
+        for request in requests:  # mongomock's bulk_write refuses what PyMongo 4.11 and later make
+            _send_to_mock(collection, request)
+
+    def _request(self, write: Any) -> Any:
+        query = {"_id": {"$eq": write.key.document_id}}
+        if write.after is None:
+            return DeleteOne(query)
+        if write.before is None:
+            return InsertOne(RawBSONDocument(write.after))
+        return ReplaceOne(query, RawBSONDocument(write.after))
+
+    def _together(self, writes: Sequence[Any]) -> list[Any]:
+        out = [DeleteOne({"_id": {"$eq": write.key.document_id}}) for write in writes]
+        return out + [InsertOne(RawBSONDocument(write.after)) for write in writes if write.after is not None]
+
+
+def _send_to_mock(collection: Any, request: Any) -> None:
+    if isinstance(request, DeleteOne):
+        collection.delete_one(request._filter)  # noqa: SLF001 - requests have no public fields
+    elif isinstance(request, InsertOne):
+        collection.insert_one(values.decode(request._doc.raw))  # noqa: SLF001
+    else:
+        collection.replace_one(request._filter, values.decode(request._doc.raw))  # noqa: SLF001
+
+
+def _identity(image: bytes) -> tuple[int, bytes]:
+    write = write_of("", image, None)
+    return values.encode_value(write.key.document_id)
+
+
+def _deliver(plan: Plan, source: Source, work: _Replacement) -> list[VersionRecord]:
+    environment = source.environment
+    at = rounded_up(environment.now())
+    recorder = Recorder(environment, source.tracked.document_class, at, plan.revert_of)
+    job = Job(work, recorder, source.store, source.collection, source.bound_session())
+    if job.session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
+        return atomic.deliver(job, timeout_s=environment.timeout_s)[1]
+    has_transactions = environment.has_transactions(source.collection)
+    return sync.deliver(
+        job, has_transactions=has_transactions, raises=environment.raises, timeout_s=environment.timeout_s
+    )[1]
+
+
+def _note(plan: Plan, source: Source, records: list[VersionRecord]) -> None:
+    plan.count += len(records)
+    if plan.keeps_versions:
+        plan.made.extend(records)
+    for record in records:
+        document_class = documents.find_class(record.document_class) or source.tracked.document_class
+        source.environment.on_reverted(document_class, record.document_id, record)

@@ -1,0 +1,263 @@
+"""
+What a revert would do, document by document, and what stands in its way: made before anything is written.
+
+A plan names documents and goals, not contents, so a plan for a whole class stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from bson import ObjectId
+
+from django_mongo_history import documents
+from django_mongo_history.capture.environment import class_name
+from django_mongo_history.core import after_image, overlay, values
+from django_mongo_history.core.model import DocumentKey, VersionRecord
+from django_mongo_history.core.overlay import AmbiguousListError
+from django_mongo_history.errors import BrokenChainError
+from django_mongo_history.reading import DocumentHistory, Source, scan
+from django_mongo_history.reading.document import prefetch_states
+from django_mongo_history.revert.goals import GivenState, Goal, ObstacleError, StateAt, Target, Without
+
+
+class Kind(Enum):
+    """What happens to a document. In this order over all of them, so that what is unique becomes free first."""
+
+    REMOVE = "remove"
+    UPDATE = "update"
+    RESTORE = "restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One document that a plan writes."""
+
+    source: Source
+    document_id: Any
+    kind: Kind
+    goal: Goal
+
+    @property
+    def key(self) -> DocumentKey:
+        return self.source.key(self.document_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One document that is left as it is, and why. `label` is the dotted path of its class."""
+
+    key: DocumentKey
+    label: str
+    reason: str
+    can_be_forced: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.key.document_id!r}: {self.reason}"
+
+
+@dataclass(slots=True)
+class Plan:
+    """
+    `items` in no particular order; `conflicts` grows while it is applied. `made`: the versions written by applying it
+    (only with `keeps_versions`), `count`: how many.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+    revert_of: Any = None
+    force: bool = False
+    keeps_versions: bool = True
+    made: list[VersionRecord] = field(default_factory=list)
+    count: int = 0
+
+    def of_kind(self, kind: Kind) -> list[Item]:
+        return [item for item in self.items if item.kind is kind]
+
+    def source_of(self, key: DocumentKey) -> Source:
+        return next(item.source for item in self.items if item.key == key)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a document is now and what it shall become, as whole documents."""
+
+    before: bytes | None
+    after: bytes | None
+
+    @property
+    def kind(self) -> Kind | None:
+        if self.before == self.after:
+            return None
+        if self.before is None:
+            return Kind.RESTORE
+        return Kind.REMOVE if self.after is None else Kind.UPDATE
+
+
+def plan_states(targets: Iterable[Target], *, revert_of: Any, force: bool = False) -> Plan:
+    """The plan that gives these documents these states."""
+    plan = Plan(revert_of=revert_of, force=force)
+    for target in targets:
+        goal = GivenState(target.state, target.fields)
+        for histories in scan(target.source, document_ids=[target.document_id]):
+            _add(plan, target.source, histories, goal)
+    return plan
+
+
+def plan_since(
+    sources: Iterable[tuple[Source, Sequence[Any] | None]],
+    moment: datetime,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Plan:
+    """
+    The plan that puts the documents of these classes (or those of these ids) back to their state at `moment`.
+
+    `progress` is called with the number of documents looked at since the last call.
+    Cost: every document of the class is read once, in chunks.
+    """
+    plan = Plan(revert_of=moment, force=force, keeps_versions=False)
+    seen: set[tuple[str, bytes]] = set()
+    for source, ids in sources:
+        goal = StateAt(moment)
+        wanted = None if ids is None else list(ids)
+        for histories in scan(source, document_ids=wanted, chunk_size=source.environment.chunk_size):
+            fresh = [history for history in histories if _is_ours(source, history) and _is_new(history, seen)]
+            _add(plan, source, fresh, goal)
+            progress(len(histories))
+    return plan
+
+
+def plan_take_back(
+    records: Sequence[tuple[Source, VersionRecord]], *, revert_of: Any, force: bool = False
+) -> Plan:
+    """The plan that takes these versions back, and leaves everything that others did since."""
+    plan = Plan(revert_of=revert_of, force=force)
+    grouped: dict[tuple[str, tuple[int, bytes]], tuple[Source, Any, set[ObjectId]]] = {}
+    for source, record in records:
+        name = record.collection, values.encode_value(record.document_id)
+        grouped.setdefault(name, (source, record.document_id, set()))[2].add(record.id)
+    for source, document_id, ids in grouped.values():
+        for histories in scan(source, document_ids=[document_id]):
+            _add(plan, source, histories, Without(frozenset(ids)))
+    return plan
+
+
+def decide(source: Source, history: DocumentHistory, goal: Goal, *, force: bool) -> Decision:
+    """
+    What becomes of one document.
+
+    Raises: ObstacleError, BrokenChainError.
+    """
+    state = goal(history, force=force)
+    if state is None or history.image is None:
+        decision = Decision(history.image, state)
+    elif state == history.now():
+        decision = Decision(history.image, history.image)
+    else:
+        decision = Decision(history.image, _laid_over(state, history.image, source))
+    if decision.kind in (Kind.UPDATE, Kind.RESTORE):
+        _check_writable(source, decision.after or b"", force=force)
+    return decision
+
+
+def conflict(source: Source, history: DocumentHistory, error: Exception) -> Conflict:
+    """What an obstacle is to the user."""
+    forced = isinstance(error, ObstacleError) and error.can_be_forced
+    return Conflict(history.key, source.tracked.label, str(error), can_be_forced=forced)
+
+
+def _add(plan: Plan, source: Source, histories: Sequence[DocumentHistory], goal: Goal) -> None:
+    _prefetch(histories, goal)
+    for history in histories:
+        try:
+            decision = decide(source, history, goal, force=plan.force)
+        except (ObstacleError, BrokenChainError) as error:
+            plan.conflicts.append(conflict(source, history, error))
+            continue
+        if decision.kind is not None:
+            plan.items.append(Item(source, history.key.document_id, decision.kind, goal))
+
+
+def _prefetch(histories: Sequence[DocumentHistory], goal: Goal) -> None:
+    wanted = [(history, goal.needs(history)) for history in histories]
+    prefetch_states((history, index) for history, index in wanted if index is not None)
+
+
+prefetch = _prefetch
+
+
+def _laid_over(state: bytes, image: bytes, source: Source) -> bytes:
+    try:
+        return overlay.lay_over(state, image, source.policy)
+    except AmbiguousListError as error:
+        raise ObstacleError(
+            f"hidden or untracked values lie in a list, and {error}; revert the other fields one by one",
+            can_be_forced=False,
+        ) from error
+
+
+def _check_writable(source: Source, after: bytes, *, force: bool) -> None:
+    if after_image.has_server_time(after):
+        raise ObstacleError(
+            "it holds a zero timestamp, in whose place the server would put its own time", can_be_forced=False
+        )
+    if force:
+        return
+    state = documents.user_values(after, source.codec_options)
+    document_class = source.tracked.document_class
+    problem = documents.load_problem(document_class, state)
+    missing = [] if problem else documents.missing_files(document_class, state, source.collection.database)
+    if missing:
+        problem = f"the file of {', '.join(missing)} is no longer in GridFS"
+    if problem:
+        raise ObstacleError(problem, can_be_forced=True)
+
+
+def _is_ours(source: Source, history: DocumentHistory) -> bool:
+    """Whether a document in the class's collection is one of the class; one that is gone may be."""
+    name = class_name(history.image)
+    if history.image is None:
+        name = _stored_class(source, history)
+    tracked = source.environment.registry.of_image(name, source.tracked.document_class)
+    return tracked is not None and documents.is_stored_as(source.tracked.document_class, name)
+
+
+def _stored_class(source: Source, history: DocumentHistory) -> str | None:
+    if not documents.uses_class_names(source.tracked.document_class):
+        return None
+    for index in reversed(range(len(history.steps))):
+        try:
+            record = history.record(index)
+        except BrokenChainError:
+            continue
+        if record is not None:
+            return record.document_class
+    return None
+
+
+def _is_new(history: DocumentHistory, seen: set[tuple[str, bytes]]) -> bool:
+    """Whether no other class of the same collection has brought this document already."""
+    kind, value = values.encode_value(history.key.document_id)
+    name = history.key.collection, bytes([kind]) + value
+    if name in seen:
+        return False
+    seen.add(name)
+    return True
+
+
+def chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """Items of one source and goal at a time, `size` at most."""
+    batch: list[Item] = []
+    for item in items:
+        if batch and (len(batch) == size or batch[0].source is not item.source):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
