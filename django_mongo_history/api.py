@@ -13,6 +13,7 @@ from bson import ObjectId
 from django_mongo_history import context, documents, runtime
 from django_mongo_history.context import UNSET, Block
 from django_mongo_history.query import Changeset, ClassHistory, History, find_changesets
+from django_mongo_history.registry import label_of
 
 
 def track(
@@ -30,13 +31,17 @@ def track(
     field, or an identity that cannot be left out.
     """
     if not documents.is_document_class(document_class):
-        raise TypeError(f"track(): expected a MongoEngine document class that is not abstract, got {document_class!r}")
+        raise TypeError(
+            f"track(): expected a MongoEngine document class that is not abstract, got {document_class!r}"
+        )
     if documents.is_time_series(document_class):
-        raise TypeError(f"track(): {document_class.__name__} is a time series; MongoDB cannot tell its changes apart")
+        raise TypeError(
+            f"track(): {document_class.__name__} is a time series; MongoDB cannot tell its changes apart"
+        )
     options: dict[str, Any] = {"untracked": list(untracked), "hidden": list(hidden)}
     if delivery is not None:
         options["delivery"] = delivery
-    spec = runtime.spec_of(runtime.label_of(document_class), options)
+    spec = runtime.spec_of(label_of(document_class), options)
     runtime.register(runtime.tracked_from(document_class, spec, runtime.current().settings))
 
 
@@ -65,7 +70,9 @@ def history_of(
     source = sources.of_instance(subject, using=using, collection=collection)
     key = documents.primary_key_of(subject) if pk is UNSET else pk
     if key is None:
-        raise ValueError(f"this {document_class.__name__} has no primary key yet, so it has no history; save it first")
+        raise ValueError(
+            f"this {document_class.__name__} has no primary key yet, so it has no history; save it first"
+        )
     return History(sources, source, documents.exact_id(document_class, key, source.codec_options))
 
 
@@ -88,7 +95,7 @@ def changeset(
 
 
 def changesets(
-    id: ObjectId | str | None = None,
+    id: ObjectId | str | None = None,  # noqa: A002 - what it is called everywhere
     *,
     user: Any = None,
     since: datetime | None = None,
@@ -106,7 +113,9 @@ def changesets(
         if not ObjectId.is_valid(id):
             raise ValueError(f"changesets(): {id!r} is no id of a changeset")
         return [Changeset(runtime.sources(), ObjectId(id))]
-    return find_changesets(runtime.sources(), user=user, since=since, until=until, touching=touching, reason=reason)
+    return find_changesets(
+        runtime.sources(), user=user, since=since, until=until, touching=touching, reason=reason
+    )
 
 
 def append_change_info(document: Any, **info: Any) -> None:
@@ -124,7 +133,9 @@ def append_change_info(document: Any, **info: Any) -> None:
             "append_change_info(): the document has no primary key yet; put its first save into "
             "`with extra_change_info(...):` instead"
         )
-    context.append_change_info(source.key(documents.exact_id(type(document), key, source.codec_options)), info)
+    context.append_change_info(
+        source.key(documents.exact_id(type(document), key, source.codec_options)), info
+    )
 
 
 class HistoryAttribute:

@@ -55,7 +55,9 @@ class Registry:
         if self._registered.pop(document_class, None) is None:
             raise not_tracked(document_class)
         self._resolved.clear()
-        self._neighbours = {near: other for near, other in self._neighbours.items() if other is not document_class}
+        self._neighbours = {
+            near: other for near, other in self._neighbours.items() if other is not document_class
+        }
 
     def get(self, document_class: type) -> Tracked | None:
         """The class as it is tracked, itself or with a base; None where it is not."""

@@ -21,16 +21,15 @@ from pymongo.write_concern import WriteConcern
 
 from django_mongo_history import conf, documents
 from django_mongo_history.capture.attach import Attachments
-from django_mongo_history.capture.environment import Environment
 from django_mongo_history.conf.tracked import read_tracked
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.core.policy import Policy
+from django_mongo_history.delivery.environment import Environment
 from django_mongo_history.query import Sources
 from django_mongo_history.registry import Registry, Tracked, label_of
 from django_mongo_history.signals import document_reverted
 from django_mongo_history.storage.base import Store
 from django_mongo_history.storage.mongo import MongoStore
-
 
 logger: Final = logging.getLogger("django_mongo_history")
 
@@ -65,7 +64,7 @@ def current() -> Runtime:
 
 def configure() -> None:
     """Read the settings and track what they name. Classes tracked by `track()` stay tracked, under the new settings."""
-    global _runtime
+    global _runtime  # noqa: PLW0603 - the one place with process-wide state
     with _lock:
         kept = [] if _runtime is None else _release(_runtime)
         settings = conf.load()
@@ -106,7 +105,7 @@ def _register_by_settings(document_class: type, spec: conf.TrackedSpec, settings
     try:
         register(tracked_from(document_class, spec, settings))
     except ValueError as error:
-        logger.error("%s is NOT tracked: %s. `manage.py check` says what to do.", spec.document, error)
+        logger.error("%s is NOT tracked: %s. `manage.py check` says more.", spec.document, error)  # noqa: TRY400
         return False
     return True
 
@@ -124,7 +123,7 @@ def unregister(document_class: type) -> None:
 
 def on_register(put_attribute: Callable[[type, str | None], None]) -> None:
     """Say how a tracked class gets its attribute (`None` for the name: take it away). Called once, by `api`."""
-    global _attribute
+    global _attribute  # noqa: PLW0603 - see above
     _attribute = put_attribute
 
 
@@ -195,8 +194,8 @@ def _import(label: str) -> type[Any] | None:
     """The class of a label; None where a system check will say what is wrong with it."""
     try:
         found = import_string(label)
-    except Exception as error:
-        logger.error("%s is NOT tracked: it cannot be imported: %s", label, error, exc_info=True)
+    except Exception:
+        logger.exception("%s is NOT tracked: it cannot be imported", label)
         return None
     return found if documents.is_document_class(found) and not documents.is_time_series(found) else None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django_mongo_history import documents
 from django_mongo_history.capture.collection import RecordingMethods, Subject, recording
-from django_mongo_history.capture.environment import Environment
+from django_mongo_history.delivery.environment import Environment
 
 
 class Attachments:
@@ -47,7 +47,9 @@ class Attachments:
         for member in dict.fromkeys([base, document_class, *documents.sharing(base)]):
             if registry.get(member) is None:
                 registry.adopt(member, document_class)
-            if member in wrapped or any(above in wrapped for above in member.__mro__[1:] if _inherits(member, above)):
+            if member in wrapped or any(
+                above in wrapped for above in member.__mro__[1:] if _inherits(member, above)
+            ):
                 continue
             documents.wrap_collection(member, self._record)
             wrapped.add(member)

@@ -1,5 +1,7 @@
 """`bulk_write`: its requests as works of their own, in one transaction; split where one of them fails."""
 
+# ruff: noqa: SLF001 - PyMongo's requests show what they hold by no public name
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -17,7 +19,14 @@ from django_mongo_history.core.model import Write
 from django_mongo_history.delivery.base import Outcome, Work
 
 _COUNTS: Final = ("nInserted", "nUpserted", "nMatched", "nModified", "nRemoved")
-_ORDER_OF_KINDS: Final = {InsertOne: 0, UpdateOne: 1, UpdateMany: 1, ReplaceOne: 1, DeleteOne: 2, DeleteMany: 2}
+_ORDER_OF_KINDS: Final = {
+    InsertOne: 0,
+    UpdateOne: 1,
+    UpdateMany: 1,
+    ReplaceOne: 1,
+    DeleteOne: 2,
+    DeleteMany: 2,
+}
 
 
 @dataclass(slots=True)
@@ -51,13 +60,14 @@ class Batch:
         return self.call(session)
 
 
-def bulk_write(run: Run, requests: list[Any], ordered: bool, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def bulk_write(run: Run, requests: list[Any], options: dict[str, Any]) -> Any:
     """
     `bulk_write`, each request recorded.
 
     A failing request ends an ordered batch; of an unordered one, which runs by kind as the driver runs it, the rest
     goes on. What was done before stays done, and recorded.
     """
+    ordered = options.get("ordered", True)
     parts = [_part(run, index, request, options) for index, request in enumerate(requests)]
     if not ordered:
         parts.sort(key=lambda part: _ORDER_OF_KINDS.get(type(part.request), 1))
@@ -65,7 +75,7 @@ def bulk_write(run: Run, requests: list[Any], ordered: bool, args: tuple[Any, ..
     chunk_size = run.environment.chunk_size
     while parts:
         chunk, parts = parts[:chunk_size], parts[chunk_size:]
-        done, failure = _chunk(run, chunk, args, options)
+        done, failure = _chunk(run, chunk, options)
         merge(counts, done)
         if failure is not None:
             position, error = failure
@@ -77,47 +87,49 @@ def bulk_write(run: Run, requests: list[Any], ordered: bool, args: tuple[Any, ..
 
 
 def _chunk(
-    run: Run, chunk: Sequence[Part], args: tuple[Any, ...], options: dict[str, Any]
+    run: Run, chunk: Sequence[Part], options: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[int, dict[str, Any]] | None]:
     """What a chunk did, and where it failed: the position and the driver's own error."""
     if not run.runs_in_transaction():
-        return _one_by_one(run, chunk, args, options)
+        return _one_by_one(run, chunk, options)
     try:
-        return run.deliver(_batch(run, chunk, args, options)), None
+        return run.deliver(_batch(run, chunk, options)), None
     except BulkWriteError as error:
         if run.is_joined():
             raise
         failed = error.details["writeErrors"][0]
         before = chunk[: failed["index"]]
-        done = run.deliver(_batch(run, before, args, options)) if before else blank_counts()
+        done = run.deliver(_batch(run, before, options)) if before else blank_counts()
         return done, (failed["index"], failed)
 
 
 def _one_by_one(
-    run: Run, chunk: Sequence[Part], args: tuple[Any, ...], options: dict[str, Any]
+    run: Run, chunk: Sequence[Part], options: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[int, dict[str, Any]] | None]:
     counts = blank_counts()
     for position, part in enumerate(chunk):
         try:
-            merge(counts, run.deliver(_batch(run, [part], args, options)))
+            merge(counts, run.deliver(_batch(run, [part], options)))
         except BulkWriteError as error:
             return counts, (position, error.details["writeErrors"][0])
         except Exception:
-            _raise_as_bulk(run, part, args, options)
+            _raise_as_bulk(run, part, options)
             raise
     return counts, None
 
 
-def _raise_as_bulk(run: Run, part: Part, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+def _raise_as_bulk(run: Run, part: Part, options: dict[str, Any]) -> None:
     """The error of a single request in the form that `bulk_write` gives it."""
-    run.images.plain.bulk_write([part.request], True, *args, **options)
+    run.images.plain.bulk_write([part.request], **{**options, "ordered": True})
 
 
-def _batch(run: Run, parts: Sequence[Part], args: tuple[Any, ...], options: dict[str, Any]) -> Batch:
+def _batch(run: Run, parts: Sequence[Part], options: dict[str, Any]) -> Batch:
     requests = [part.request for part in parts]
 
     def call(session: Any) -> Any:
-        return run.images.plain.bulk_write(requests, True, *args, **options, **run.session_option(session))
+        return run.images.plain.bulk_write(
+            requests, **{**options, "ordered": True}, **run.session_option(session)
+        )
 
     return Batch(parts, call)
 
@@ -143,7 +155,7 @@ def _part(run: Run, index: int, request: Any, options: dict[str, Any]) -> Part:
         run.images,
         namespace,
         {"query": query, **change, **own, **shared},
-        lambda session: plain.bulk_write([request], True, **run.session_option(session)),
+        lambda session: plain.bulk_write([request], **run.session_option(session)),
         _delete_answer if removes else _update_answer(run),
     )
     return Part(index, request, single, count)
@@ -151,12 +163,14 @@ def _part(run: Run, index: int, request: Any, options: dict[str, Any]) -> Part:
 
 def _many(run: Run, request: Any, own: dict[str, Any], shared: dict[str, Any]) -> Many:
     plain = run.images.plain
-    reading = {name: own[name] for name in ("hint", "collation") if name in own}
+    reading: dict[str, Any] = {name: own[name] for name in ("hint", "collation") if name in own}
     removes = isinstance(request, DeleteMany)
 
     def call(query: Any, session: Any) -> Any:
         arguments = {**own, **shared, **run.session_option(session)}
-        return plain.delete_many(query, **arguments) if removes else plain.update_many(query, request._doc, **arguments)
+        if removes:
+            return plain.delete_many(query, **arguments)
+        return plain.update_many(query, request._doc, **arguments)
 
     update = None if removes else request._doc
     return Many(
@@ -180,7 +194,7 @@ def _update_answer(run: Run) -> Callable[[Any, bytes | None], Any]:
     return lambda found, after: works.update_result(found, after, acknowledged=True, decode=run.decoded)
 
 
-def _delete_answer(found: Any, after: bytes | None) -> Any:
+def _delete_answer(found: Any, _after: bytes | None) -> Any:
     return works.delete_result(found, acknowledged=True)
 
 
@@ -206,7 +220,7 @@ def merge(counts: dict[str, Any], more: dict[str, Any]) -> None:
     counts["upserted"].extend(more["upserted"])
 
 
-def _count_insert(result: Any) -> dict[str, Any]:
+def _count_insert(_result: Any) -> dict[str, Any]:
     return {"nInserted": 1}
 
 

@@ -15,25 +15,27 @@ from pymongo.results import DeleteResult, InsertManyResult, UpdateResult
 from django_mongo_history.capture import works
 from django_mongo_history.capture.running import Run
 from django_mongo_history.capture.works import Insert, Many, TooManyError
+from django_mongo_history.core.identity import id_of
 from django_mongo_history.core.model import ABSENT
 
 
-def insert_many(run: Run, documents: list[Any], ordered: bool, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
     """`insert_many` in chunks. An error is raised with the counts and indexes of the whole, as the driver does."""
     if not documents:
-        return run.images.plain.insert_many(documents, ordered, *args, **options)
+        return run.images.plain.insert_many(documents, **options)
+    ordered = options.get("ordered", True)
     sent = [works.with_id(document) for document in documents]
     inserted, errors = 0, list[dict[str, Any]]()
     pending = list(_chunks(len(sent), run.environment.chunk_size))[::-1]
     while pending:
         low, high = pending.pop()
         try:
-            _insert(run, sent[low:high], ordered, args, options)
+            _insert(run, sent[low:high], options)
             inserted += high - low
         except BulkWriteError as error:
             if _is_rolled_back(run):
                 first = error.details["writeErrors"][0]["index"]
-                _insert(run, sent[low : low + first], ordered, args, options)
+                _insert(run, sent[low : low + first], options)
                 inserted += first
                 errors.append({**error.details["writeErrors"][0], "index": low + first})
                 if not ordered and low + first + 1 < high:
@@ -48,11 +50,11 @@ def insert_many(run: Run, documents: list[Any], ordered: bool, args: tuple[Any, 
     return InsertManyResult([document["_id"] for document in sent], run.acknowledged)
 
 
-def _insert(run: Run, documents: list[Any], ordered: bool, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+def _insert(run: Run, documents: list[Any], options: dict[str, Any]) -> None:
     if documents:
 
         def call(session: Any) -> Any:
-            return run.images.plain.insert_many(documents, ordered, *args, **options, **run.session_option(session))
+            return run.images.plain.insert_many(documents, **options, **run.session_option(session))
 
         run.deliver(Insert(run.images, run.namespace, documents, call))
 
@@ -79,17 +81,21 @@ def _chunks(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((low, min(low + size, count)) for low in range(0, count, size))
 
 
-def update_many(run: Run, query: Any, update: Any, upsert: bool, options: dict[str, Any]) -> Any:
+def update_many(run: Run, query: Any, update: Any, options: dict[str, Any]) -> Any:
     """`update_many`, in one go where it is one chunk at most."""
 
-    def call(query: Any, session: Any, *, upsert: bool = upsert) -> Any:
-        done = run.images.plain.update_many(query, update, upsert, **options, **run.session_option(session))
+    def call(query: Any, session: Any) -> Any:
+        done = run.images.plain.update_many(query, update, **options, **run.session_option(session))
         return UpdateResult(done.raw_result, run.acknowledged)
+
+    def call_chunk(query: Any, session: Any) -> Any:
+        existing = {**options, "upsert": False}
+        return run.images.plain.update_many(query, update, **existing, **run.session_option(session))
 
     try:
         return run.deliver(_many(run, query, call, options, update=update, limit=run.environment.chunk_size))
     except TooManyError:
-        results = list(_chunked(run, query, lambda *call_args: call(*call_args, upsert=False), options, update=update))
+        results = list(_chunked(run, query, call_chunk, options, update=update))
     raw = {
         "n": sum(result.raw_result.get("n", 0) for result in results),
         "nModified": sum(result.raw_result.get("nModified", 0) for result in results),
@@ -115,7 +121,15 @@ def delete_many(run: Run, query: Any, options: dict[str, Any]) -> Any:
 
 def _many(run: Run, query: Any, call: Any, options: dict[str, Any], **shape: Any) -> Many:
     reading = {name: options[name] for name in ("hint", "collation", "let") if options.get(name) is not None}
-    return Many(run.images, run.namespace, query, reading, call, has_filters=bool(options.get("array_filters")), **shape)
+    return Many(
+        run.images,
+        run.namespace,
+        query,
+        reading,
+        call,
+        has_filters=bool(options.get("array_filters")),
+        **shape,
+    )
 
 
 def _chunked(
@@ -144,4 +158,4 @@ def _next_ids(run: Run, query: Any, last: Any, options: dict[str, Any]) -> list[
         limit=run.environment.chunk_size,
         **collation,
     )
-    return [works.id_of(image) for image in found]
+    return [id_of(image) for image in found]

@@ -7,24 +7,25 @@ driver's own methods. What a write answers or raises is what the driver would ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-import bson
 from pymongo.collection import Collection, ReturnDocument
 from pymongo.common import validate_ok_for_replace, validate_ok_for_update
 from pymongo.results import InsertOneResult
 
 from django_mongo_history import context
 from django_mongo_history.capture import batch, bulk, works
-from django_mongo_history.capture.environment import Environment
-from django_mongo_history.capture.images import Found, Images, MongomockImages, PyMongoImages
 from django_mongo_history.capture.projected import projected
 from django_mongo_history.capture.running import Run
 from django_mongo_history.core import policy
 from django_mongo_history.core.after_image import touched_paths
-from django_mongo_history.delivery import topology
+from django_mongo_history.delivery.environment import Environment
+from django_mongo_history.driver import topology
+from django_mongo_history.driver.images import Found, Images, MongomockImages, PyMongoImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class RecordingMethods:
 
     _subject: Subject
 
+    def plain(self) -> Any:
+        """The same collection, not recording."""
+        raise TypeError("a recording collection stands on a driver's collection")
+
     @property
     def _images(self) -> Images:
         raise TypeError("a recording collection stands on a driver's collection")
@@ -52,15 +57,16 @@ class RecordingMethods:
         environment = self._subject.environment()
         return not context.is_suppressed() and environment.registry.concerns(self._subject.document_class)
 
-    def _run(self, session: Any, *, touches: Any = None) -> Run:
+    def _run(self, session: Any, update: Any = None) -> Run:
         environment = self._subject.environment()
+        client = self._images.plain.database.client
         return Run(
             environment=environment,
             document_class=self._subject.document_class,
             images=self._images,
             acknowledged=self._acknowledged(),
-            session=session if session is not None else topology.bound_session(self._images.plain.database.client),
-            is_sync=touches is not None and self._is_untracked(environment, touches),
+            session=session if session is not None else topology.bound_session(client),
+            is_sync=update is not None and self._is_untracked(environment, update),
         )
 
     def _acknowledged(self) -> bool:
@@ -77,166 +83,138 @@ class RecordingMethods:
     # -- inserts ---------------------------------------------------------------------------------------------------
 
     def insert_one(self, document: Any, *args: Any, **options: Any) -> Any:
-        session = options.pop("session", None)
+        options = _named("insert_one", 1, args, options)
         if not self._is_recording() or not isinstance(document, Mapping):
-            return self._beneath("insert_one")(document, *args, session=session, **options)
-        run = self._run(session)
+            return self._beneath("insert_one")(document, **options)
+        run = self._run(options.pop("session", None))
         sent = works.with_id(document)
 
         def call(session: Any) -> Any:
-            done = run.images.plain.insert_one(sent, *args, **options, **run.session_option(session))
+            done = run.images.plain.insert_one(sent, **options, **run.session_option(session))
             return InsertOneResult(done.inserted_id, run.acknowledged)
 
         return run.deliver(works.Insert(run.images, run.namespace, [sent], call))
 
-    def insert_many(self, documents: Any, ordered: bool = True, *args: Any, **options: Any) -> Any:
-        session = options.pop("session", None)
+    def insert_many(self, documents: Any, *args: Any, **options: Any) -> Any:
+        options = _named("insert_many", 1, args, options)
         if not self._is_recording() or not _are_documents(documents):
-            return self._beneath("insert_many")(documents, ordered, *args, session=session, **options)
-        return bulk.insert_many(self._run(session), list(documents), ordered, args, options)
+            return self._beneath("insert_many")(documents, **options)
+        return bulk.insert_many(self._run(options.pop("session", None)), list(documents), options)
 
     # -- updates ---------------------------------------------------------------------------------------------------
 
-    def update_one(self, filter: Any, update: Any, upsert: bool = False, **options: Any) -> Any:
-        session = options.pop("session", None)
+    def update_one(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
+        options = _named("update_one", 2, args, options)
         if not self._is_recording():
-            return self._beneath("update_one")(filter, update, upsert, session=session, **options)
+            return self._beneath("update_one")(filter, update, **options)
         validate_ok_for_update(update)
-        run = self._run(session, touches=update)
-        return run.single(
-            {"query": filter, "update": update, "upsert": upsert or None, **options},
-            lambda session: run.images.plain.update_one(
-                filter, update, upsert, **options, **run.session_option(session)
-            ),
-            self._update_answer(run),
+        return self._record_update(
+            "update_one", filter, update, self._run(options.pop("session", None), update), options
         )
 
-    def replace_one(self, filter: Any, replacement: Any, upsert: bool = False, **options: Any) -> Any:
-        session = options.pop("session", None)
+    def replace_one(self, filter: Any, replacement: Any, *args: Any, **options: Any) -> Any:
+        options = _named("replace_one", 2, args, options)
         if not self._is_recording():
-            return self._beneath("replace_one")(filter, replacement, upsert, session=session, **options)
+            return self._beneath("replace_one")(filter, replacement, **options)
         validate_ok_for_replace(replacement)
-        run = self._run(session)
-        return run.single(
-            {"query": filter, "update": replacement, "upsert": upsert or None, **options},
-            lambda session: run.images.plain.replace_one(
-                filter, replacement, upsert, **options, **run.session_option(session)
-            ),
-            self._update_answer(run),
+        return self._record_update(
+            "replace_one", filter, replacement, self._run(options.pop("session", None)), options
         )
 
-    def update_many(self, filter: Any, update: Any, upsert: bool = False, **options: Any) -> Any:
-        session = options.pop("session", None)
+    def update_many(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
+        options = _named("update_many", 2, args, options)
         if not self._is_recording():
-            return self._beneath("update_many")(filter, update, upsert, session=session, **options)
+            return self._beneath("update_many")(filter, update, **options)
         validate_ok_for_update(update)
-        run = self._run(session, touches=update)
-        if works.pins_id(filter) and not options.get("array_filters"):
-            parts = {"query": filter, "update": update, "upsert": upsert or None, **options}
-            return run.single(
-                parts,
-                lambda session: run.images.plain.update_many(
-                    filter, update, upsert, **options, **run.session_option(session)
-                ),
-                self._update_answer(run),
-            )
-        return bulk.update_many(run, filter, update, upsert, options)
+        run = self._run(options.pop("session", None), update)
+        if works.pins_id(filter):
+            return self._record_update("update_many", filter, update, run, options)
+        return bulk.update_many(run, filter, update, options)
 
-    def _update_answer(self, run: Run) -> Callable[[Found, bytes | None], Any]:
-        def decode(image: bytes) -> Any:
-            return bson.decode(image, run.images.codec_options)
+    def _record_update(self, name: str, filter: Any, update: Any, run: Run, options: dict[str, Any]) -> Any:
+        """An update or replacement of one document at most."""
 
-        return lambda found, after: works.update_result(found, after, acknowledged=run.acknowledged, decode=decode)
+        def call(session: Any) -> Any:
+            return getattr(run.images.plain, name)(filter, update, **options, **run.session_option(session))
+
+        def answer(found: Found, after: bytes | None) -> Any:
+            return works.update_result(found, after, acknowledged=run.acknowledged, decode=run.decoded)
+
+        return run.single({**options, "query": filter, "update": update}, call, answer)
 
     # -- removals --------------------------------------------------------------------------------------------------
 
-    def delete_one(self, filter: Any, **options: Any) -> Any:
-        return self._delete("delete_one", filter, options)
-
-    def delete_many(self, filter: Any, **options: Any) -> Any:
-        if self._is_recording() and not works.pins_id(filter):
-            return bulk.delete_many(self._run(options.pop("session", None)), filter, options)
-        return self._delete("delete_many", filter, options)
-
-    def _delete(self, name: str, filter: Any, options: dict[str, Any]) -> Any:
-        session = options.pop("session", None)
+    def delete_one(self, filter: Any, *args: Any, **options: Any) -> Any:
+        options = _named("delete_one", 1, args, options)
         if not self._is_recording():
-            return self._beneath(name)(filter, session=session, **options)
-        run = self._run(session)
-        return run.single(
-            {"query": filter, "remove": True, **options},
-            lambda session: getattr(run.images.plain, name)(filter, **options, **run.session_option(session)),
-            lambda found, after: works.delete_result(found, acknowledged=run.acknowledged),
-        )
+            return self._beneath("delete_one")(filter, **options)
+        return self._record_removal("delete_one", filter, self._run(options.pop("session", None)), options)
+
+    def delete_many(self, filter: Any, *args: Any, **options: Any) -> Any:
+        options = _named("delete_many", 1, args, options)
+        if not self._is_recording():
+            return self._beneath("delete_many")(filter, **options)
+        run = self._run(options.pop("session", None))
+        if works.pins_id(filter):
+            return self._record_removal("delete_many", filter, run, options)
+        return bulk.delete_many(run, filter, options)
+
+    def _record_removal(self, name: str, filter: Any, run: Run, options: dict[str, Any]) -> Any:
+        """A removal of one document at most."""
+
+        def call(session: Any) -> Any:
+            return getattr(run.images.plain, name)(filter, **options, **run.session_option(session))
+
+        def answer(found: Found, _after: bytes | None) -> Any:
+            return works.delete_result(found, acknowledged=run.acknowledged)
+
+        return run.single({**options, "query": filter, "remove": True}, call, answer)
 
     # -- find and modify -------------------------------------------------------------------------------------------
 
-    def find_one_and_update(
-        self,
-        filter: Any,
-        update: Any,
-        projection: Any = None,
-        sort: Any = None,
-        return_document: bool = ReturnDocument.BEFORE,
-        **options: Any,
-    ) -> Any:
+    def find_one_and_update(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
+        options = _named("find_one_and_update", 2, args, options)
         validate_ok_for_update(update)
-        return self._find_and("find_one_and_update", filter, update, projection, sort, return_document, options)
+        return self._record_find_and("find_one_and_update", filter, (update,), options)
 
-    def find_one_and_replace(
-        self,
-        filter: Any,
-        replacement: Any,
-        projection: Any = None,
-        sort: Any = None,
-        return_document: bool = ReturnDocument.BEFORE,
-        **options: Any,
-    ) -> Any:
+    def find_one_and_replace(self, filter: Any, replacement: Any, *args: Any, **options: Any) -> Any:
+        options = _named("find_one_and_replace", 2, args, options)
         validate_ok_for_replace(replacement)
-        return self._find_and("find_one_and_replace", filter, replacement, projection, sort, return_document, options)
+        return self._record_find_and("find_one_and_replace", filter, (replacement,), options)
 
-    def find_one_and_delete(self, filter: Any, projection: Any = None, sort: Any = None, **options: Any) -> Any:
-        return self._find_and("find_one_and_delete", filter, None, projection, sort, ReturnDocument.BEFORE, options)
+    def find_one_and_delete(self, filter: Any, *args: Any, **options: Any) -> Any:
+        options = _named("find_one_and_delete", 1, args, options)
+        return self._record_find_and("find_one_and_delete", filter, (), options)
 
-    def _find_and(
-        self,
-        name: str,
-        filter: Any,
-        update: Any,
-        projection: Any,
-        sort: Any,
-        return_document: bool,
-        options: dict[str, Any],
-    ) -> Any:
-        session = options.pop("session", None)
-        sent = () if update is None else (update,)
-        shape: dict[str, Any] = {"projection": projection, "sort": sort}
-        if update is not None:
-            shape["return_document"] = return_document
+    def _record_find_and(self, name: str, filter: Any, sent: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if not self._is_recording():
-            return self._beneath(name)(filter, *sent, **shape, session=session, **options)
-        run = self._run(session, touches=update)
+            return self._beneath(name)(filter, *sent, **options)
+        run = self._run(options.pop("session", None), *sent)
+        change: dict[str, Any] = {"update": sent[0]} if sent else {"remove": True}
 
         def call(session: Any, query: Any = filter, **changed: Any) -> Any:
-            arguments = {**shape, **options, **changed, **run.session_option(session)}
+            arguments = {**options, **changed, **run.session_option(session)}
             return getattr(run.images.plain, name)(query, *sent, **arguments)
 
-        if projection is not None:
-            return run.deliver(projected(run, filter, update, shape, options, call))
-        removal = {"remove": True} if update is None else {"update": update}
+        if options.get("projection") is not None:
+            return run.deliver(projected(run, filter, change, options, call))
+        is_after = options.get("return_document", ReturnDocument.BEFORE) == ReturnDocument.AFTER
+        others = {
+            key: value for key, value in options.items() if key not in ("projection", "return_document")
+        }
         return run.single(
-            {"query": filter, **removal, "sort": sort, **options},
+            {**others, "query": filter, **change},
             call,
-            lambda found, after: run.decoded(after if return_document == ReturnDocument.AFTER else found.before),
+            lambda found, after: run.decoded(after if is_after else found.before),
         )
 
     # -- several at once -------------------------------------------------------------------------------------------
 
-    def bulk_write(self, requests: Sequence[Any], ordered: bool = True, *args: Any, **options: Any) -> Any:
-        session = options.pop("session", None)
+    def bulk_write(self, requests: Any, *args: Any, **options: Any) -> Any:
+        options = _named("bulk_write", 1, args, options)
         if not self._is_recording() or not isinstance(requests, (list, tuple)) or not requests:
-            return self._beneath("bulk_write")(requests, ordered, *args, session=session, **options)
-        return batch.bulk_write(self._run(session), list(requests), ordered, args, options)
+            return self._beneath("bulk_write")(requests, **options)
+        return batch.bulk_write(self._run(options.pop("session", None)), list(requests), options)
 
 
 class RecordingCollection(RecordingMethods, Collection[Any]):
@@ -321,7 +299,23 @@ def recording(collection: Any, subject: Subject) -> Any:
     return RecordingMock(collection, subject)
 
 
+@lru_cache(maxsize=32)
+def _names(method: str) -> tuple[str, ...]:
+    """The names of a driver's method's parameters, without `self`."""
+    return tuple(inspect.signature(getattr(Collection, method)).parameters)[1:]
+
+
+def _named(method: str, given: int, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """All arguments behind the first `given` ones by name."""
+    if not args:
+        return options
+    names = _names(method)[given : given + len(args)]
+    if len(names) < len(args) or any(name in options for name in names):
+        raise TypeError(f"{method}() got too many positional arguments, or one of them twice")
+    return {**dict(zip(names, args, strict=True)), **options}
+
+
 def _are_documents(documents: Any) -> bool:
-    return isinstance(documents, (list, tuple)) and all(isinstance(document, Mapping) for document in documents)
-
-
+    return isinstance(documents, (list, tuple)) and all(
+        isinstance(document, Mapping) for document in documents
+    )

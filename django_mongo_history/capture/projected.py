@@ -8,11 +8,12 @@ from typing import Any
 
 from pymongo.collection import ReturnDocument
 
-from django_mongo_history.capture.images import Found
 from django_mongo_history.capture.running import Run
-from django_mongo_history.capture.works import Single, id_of, write_of
+from django_mongo_history.capture.works import Single
+from django_mongo_history.core.identity import id_of, write_of
 from django_mongo_history.core.model import Write
 from django_mongo_history.delivery.base import Outcome
+from django_mongo_history.driver.images import Found
 
 
 @dataclass(slots=True)
@@ -30,7 +31,9 @@ class Projected:
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         parts = self.single.parts
-        reading = {name: parts[name] for name in ("sort", "hint", "collation", "let") if parts.get(name) is not None}
+        reading = {
+            name: parts[name] for name in ("sort", "hint", "collation", "let") if parts.get(name) is not None
+        }
         before = self.single.images.find_one(parts["query"], session, **reading)
         if before is None:
             return self._unmatched(session)
@@ -55,14 +58,19 @@ class Projected:
         return Outcome(answer, [write_of(self.single.namespace, None, after)])
 
 
-def projected(run: Run, query: Any, update: Any, shape: dict[str, Any], options: dict[str, Any], call: Any) -> Projected:
-    """The work of a `find_one_and_*`; `shape` holds its projection, sort and return_document."""
+def projected(
+    run: Run, query: Any, change: dict[str, Any], options: dict[str, Any], call: Callable[..., Any]
+) -> Projected:
+    """The work of a `find_one_and_*`; `change` holds its update, or says that it removes."""
 
     def read(session: Any, identity: Any) -> Any:
-        return run.images.plain.find_one({"_id": identity}, shape["projection"], **run.session_option(session))
+        return run.images.plain.find_one(
+            {"_id": identity}, options["projection"], **run.session_option(session)
+        )
 
-    removal = {"remove": True} if update is None else {"update": update}
-    parts = {"query": query, **removal, "sort": shape["sort"], **options}
-    given = {name: value for name, value in parts.items() if value is not None}
-    single = Single(run.images, run.namespace, given, call, lambda found, after: None)
-    return Projected(single, shape.get("return_document") == ReturnDocument.AFTER, call, read)
+    others = {name: value for name, value in options.items() if name not in ("projection", "return_document")}
+    given = {name: value for name, value in others.items() if value is not None}
+    single = Single(
+        run.images, run.namespace, {**given, "query": query, **change}, call, lambda found, after: None
+    )
+    return Projected(single, options.get("return_document") == ReturnDocument.AFTER, call, read)

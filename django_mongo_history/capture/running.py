@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import bson
@@ -14,12 +13,12 @@ from pymongo.errors import OperationFailure
 from pymongo.results import UpdateResult
 
 from django_mongo_history import context
-from django_mongo_history.capture.environment import Environment, Recorder
-from django_mongo_history.capture.images import Found, Images
 from django_mongo_history.capture.works import Failure, Single
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job, Work
+from django_mongo_history.delivery.environment import Environment, Recorder, rounded_up
+from django_mongo_history.driver.images import Found, Images
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,9 @@ class Run:
         except OperationFailure:
             if self.acknowledged:
                 raise
-            return UpdateResult({}, False)  # nobody waits for the answer of an unacknowledged write
+            return UpdateResult(
+                {}, acknowledged=False
+            )  # nobody waits for the answer of an unacknowledged write
         for record in records:
             context.consume_appended(record.key)
         if isinstance(result, Failure):
@@ -112,8 +113,3 @@ class Run:
 
     def _recorder(self) -> Recorder:
         return Recorder(self.environment, self.document_class, rounded_up(self.environment.now()))
-
-
-def rounded_up(now: datetime) -> datetime:
-    """To the millisecond that BSON stores; up, so that a moment taken before a write stays before it."""
-    return now + timedelta(microseconds=-now.microsecond % 1000)

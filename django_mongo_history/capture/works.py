@@ -19,10 +19,11 @@ from bson.regex import Regex
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.results import DeleteResult, UpdateResult
 
-from django_mongo_history.capture.images import Found, Images
 from django_mongo_history.core import after_image, elements, values
-from django_mongo_history.core.model import ABSENT, DocumentKey, Write
+from django_mongo_history.core.identity import id_bytes, id_of, write_of
+from django_mongo_history.core.model import ABSENT, Write
 from django_mongo_history.delivery.base import Outcome
+from django_mongo_history.driver.images import Found, Images
 
 logger: Final = logging.getLogger("django_mongo_history")
 _OPERATORS: Final = "$"
@@ -34,19 +35,6 @@ class Failure:
     """An answer that is an exception: raised once what was written all the same has been recorded."""
 
     error: PyMongoError
-
-
-def write_of(namespace: str, before: bytes | None, after: bytes | None) -> Write:
-    """The write with its document's key, read from whichever image there is."""
-    image = after if before is None else before
-    if image is None:
-        raise ValueError("a write has an image on at least one side")
-    return Write(DocumentKey(namespace, id_of(image)), before, after)
-
-
-def id_of(image: bytes) -> Any:
-    """The `_id` of a stored document, exact."""
-    return values.decode_value(*_id_bytes(image))
 
 
 @dataclass(slots=True)
@@ -72,17 +60,26 @@ class Insert:
             reached = error.details["nInserted"] + len(failed)
             stored = [sent for index, sent in enumerate(stored[:reached]) if index not in failed]
             answer = Failure(error)
-        return Outcome(answer, [write_of(self.namespace, None, self._after(sent, session)) for sent in stored])
+        return Outcome(
+            answer, [write_of(self.namespace, None, self._after(sent, session)) for sent in stored]
+        )
 
     def original(self, session: Any) -> Any:
         return self.call(session)
 
     def _after(self, sent: Any, session: Any) -> bytes:
-        image = sent.raw if isinstance(sent, RawBSONDocument) else bson.encode(sent, False, self.images.codec_options)
+        image = encoded(sent, self.images)
         if not after_image.has_server_time(image):
             return image
         stored = self.images.find_one({"_id": sent["_id"]}, session)
         return image if stored is None else stored
+
+
+def encoded(document: Any, images: Images) -> bytes:
+    """A document as the driver sends it; a raw one as it is."""
+    if isinstance(document, RawBSONDocument):
+        return bytes(document.raw)
+    return bson.encode(document, codec_options=images.codec_options)
 
 
 def with_id(document: Any) -> Any:
@@ -90,10 +87,11 @@ def with_id(document: Any) -> Any:
     if not isinstance(document, RawBSONDocument):
         document.setdefault("_id", ObjectId())
         return document
-    if elements.find_value(document.raw, b"_id") is not None:
+    raw = bytes(document.raw)
+    if elements.find_value(raw, b"_id") is not None:
         return document
     identity = elements.Element(b"_id", *values.encode_value(ObjectId()))
-    return RawBSONDocument(elements.assemble([identity, *elements.elements(document.raw)]))
+    return RawBSONDocument(elements.assemble([identity, *elements.elements(raw)]))
 
 
 @dataclass(slots=True)
@@ -152,12 +150,9 @@ class Single:
             return None
         update = self.parts["update"]
         if _is_replacement(update):
-            sent = update.raw if isinstance(update, RawBSONDocument) else self._encode(update)
+            sent = encoded(update, self.images)
             return after_image.after_replacement(before, sent)
         return after_image.after_update(before, update, self.images.codec_options)
-
-    def _encode(self, document: Any) -> bytes:
-        return bson.encode(document, False, self.images.codec_options)
 
     def _is_computable(self) -> bool:
         update = self.parts.get("update")
@@ -177,12 +172,16 @@ class Single:
         before = self.images.find_one(self.parts["query"], session, **options)
         if before is None:
             return self._upsert(session) if self.parts.get("upsert") else Outcome(self.call(session))
-        found = self.images.find_one_and(session, **{**self.parts, "query": self._guarded(before), "sort": None})
+        found = self.images.find_one_and(
+            session, **{**self.parts, "query": self._guarded(before), "sort": None}
+        )
         return self._outcome(found, session)
 
     def _upsert(self, session: Any) -> Outcome:
         """Where nothing matched: the form that tells the `_id` it made."""
-        options = {name: self.parts[name] for name in ("hint", "collation", "array_filters") if self.parts.get(name)}
+        options = {
+            name: self.parts[name] for name in ("hint", "collation", "array_filters") if self.parts.get(name)
+        }
         update = self.parts["update"]
         plain = self.images.plain
         method = plain.replace_one if _is_replacement(update) else plain.update_one
@@ -255,9 +254,9 @@ class Many:
     def _read(self, befores: list[bytes], session: Any) -> list[Write]:
         if not befores:
             return []
-        olds = {_id_bytes(before): before for before in befores}
+        olds = {id_bytes(before): before for before in befores}
         ids = [values.decode_value(*identity) for identity in olds]
-        afters = {_id_bytes(after): after for after in self.images.find({"_id": {"$in": ids}}, session)}
+        afters = {id_bytes(after): after for after in self.images.find({"_id": {"$in": ids}}, session)}
         return [write_of(self.namespace, before, afters.get(identity)) for identity, before in olds.items()]
 
 
@@ -268,13 +267,6 @@ class TooManyError(Exception):
 def _only(query: Any, befores: list[bytes]) -> dict[str, Any]:
     """The filter on the documents that were read: without a snapshot no other may be written unseen."""
     return {"$and": [query, {"_id": {"$in": [id_of(before) for before in befores]}}]}
-
-
-def _id_bytes(image: bytes) -> tuple[int, bytes]:
-    identity = elements.find_value(image, b"_id")
-    if identity is None:
-        raise ValueError("a stored document has no _id")
-    return identity.kind, identity.value
 
 
 def pins_id(query: Any) -> bool:
@@ -291,7 +283,9 @@ def _is_replacement(update: Any) -> bool:
     return not str(next(iter(update), "")).startswith(_OPERATORS)
 
 
-def update_result(found: Found, after: bytes | None, *, acknowledged: bool, decode: Callable[[Any], Any]) -> UpdateResult:
+def update_result(
+    found: Found, after: bytes | None, *, acknowledged: bool, decode: Callable[[Any], Any]
+) -> UpdateResult:
     """What `update_one` and `replace_one` answer."""
     matched = found.before is not None
     raw: dict[str, Any] = {"n": 1 if after is not None or matched else 0}
@@ -308,5 +302,3 @@ def update_result(found: Found, after: bytes | None, *, acknowledged: bool, deco
 def delete_result(found: Found, *, acknowledged: bool) -> DeleteResult:
     """What `delete_one` and a `delete_many` of one document answer."""
     return DeleteResult({"n": int(found.before is not None), "ok": 1.0}, acknowledged)
-
-

@@ -67,7 +67,7 @@ def touched_paths(update: Any) -> list[tuple[str, ...]] | None:
     """The paths that an update by operators names, without list indexes; None for anything else (a pipeline)."""
     if not isinstance(update, Mapping) or not update:
         return None
-    paths = []
+    paths: list[tuple[str, ...]] = []
     for operator, edits in update.items():
         if not str(operator).startswith("$") or not isinstance(edits, Mapping) or operator == "$rename":
             return None
@@ -110,7 +110,9 @@ def _is_odd_number(part: bytes) -> bool:
 
 def _check_siblings(tree: _Tree) -> None:
     """Numbers beside names that begin with a digit compare in a cycle: the result depends on how they arrive."""
-    if any(name.isdigit() for name in tree) and any(name[:1].isdigit() and not name.isdigit() for name in tree):
+    if any(name.isdigit() for name in tree) and any(
+        name[:1].isdigit() and not name.isdigit() for name in tree
+    ):
         raise _DeclinedError
     for below in tree.values():
         if isinstance(below, dict):
@@ -118,7 +120,7 @@ def _check_siblings(tree: _Tree) -> None:
 
 
 def _in_server_order(tree: _Tree) -> Iterable[tuple[bytes, Any]]:
-    return sorted(tree.items(), key=cmp_to_key(lambda one, other: _compare(one[0], other[0])))
+    return [(name, tree[name]) for name in sorted(tree, key=cmp_to_key(_compare))]
 
 
 def _compare(one: bytes, other: bytes) -> int:
@@ -151,7 +153,7 @@ def _edit_element(part: Element, edit: Any) -> Element | None:
 
 def _edit_value(kind: int, value: bytes, edit: Any) -> tuple[int, bytes]:
     if isinstance(edit, tuple):
-        return edit
+        return edit[0], edit[1]
     if kind == DOCUMENT:
         return kind, _edit_document(value, edit)
     if kind == ARRAY:

@@ -49,7 +49,9 @@ class Live:
 
 
 def build(
-    ordered: Sequence[Entry], live: Live | None, is_policy_change: Callable[[int], bool] = lambda position: False
+    ordered: Sequence[Entry],
+    live: Live | None,
+    is_policy_change: Callable[[int], bool] = lambda position: False,
 ) -> list[Step]:
     """
     The steps of one document, oldest first.

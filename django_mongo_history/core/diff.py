@@ -9,7 +9,7 @@ lists wrongly (https://github.com/inveniosoftware/dictdiffer/issues/178).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -169,7 +169,9 @@ def copy(value: Any) -> Any:
 
 def encode_entries(entries: PatchEntries) -> bytes:
     """Entries as the BSON that `decode_entries` reads."""
-    return values.encode({"p": [[operation, list(path), _as_lists(payload)] for operation, path, payload in entries]})
+    return values.encode(
+        {"p": [[operation, list(path), _as_lists(payload)] for operation, path, payload in entries]}
+    )
 
 
 def decode_entries(encoded: bytes) -> PatchEntries:
@@ -216,7 +218,12 @@ def _align(before: bytes, after: bytes) -> tuple[dict[str, Any], dict[str, Any]]
 def _align_documents(old: list[Element], new: list[Element]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     old_parts = {part.name: part for part in old}
     new_parts = {part.name: part for part in new}
-    if len(old_parts) != len(old) or len(new_parts) != len(new) or _REFERENCE in old_parts or _REFERENCE in new_parts:
+    if (
+        len(old_parts) != len(old)
+        or len(new_parts) != len(new)
+        or _REFERENCE in old_parts
+        or _REFERENCE in new_parts
+    ):
         return None
     left: dict[str, Any] = {}
     right: dict[str, Any] = {_name(name): None for name in new_parts}  # fixes the order of the right side
@@ -292,7 +299,9 @@ def _orders(path: tuple[PathPart, ...], left: Any, right: Any) -> Iterator[list[
         if old_keys != new_keys:
             kept = [key for key in old_keys if key in right]
             forward = kept + [key for key in new_keys if key not in left]
-            backward = [key for key in new_keys if key in left] + [key for key in old_keys if key not in right]
+            backward = [key for key in new_keys if key in left] + [
+                key for key in old_keys if key not in right
+            ]
             lost_new = None if forward == new_keys else new_keys
             lost_old = None if backward == old_keys else old_keys
             if lost_new is not None or lost_old is not None:
@@ -361,7 +370,7 @@ def _child(node: Any, part: PathPart, path: list[PathPart]) -> Any:
     if (isinstance(part, str) and isinstance(node, dict) and part in node) or (
         isinstance(part, int) and isinstance(node, list) and 0 <= part < len(node)
     ):
-        return node[part]
+        return node[part]  # type: ignore[index]
     raise PatchError(f"nothing lies at {path!r} (stopped at {part!r})")
 
 
@@ -417,5 +426,5 @@ def _undo_order(payload: list[tuple[PathPart, Any]]) -> list[tuple[PathPart, Any
     return payload[::-1] if payload and isinstance(payload[0][0], int) else payload
 
 
-_EDITS: Final = {"change": _change, "add": _add, "remove": _remove}
+_EDITS: Final[dict[str, Callable[..., None]]] = {"change": _change, "add": _add, "remove": _remove}
 _INVERSIONS: Final = {"change": _invert_change, "add": _invert_add, "remove": _invert_remove}

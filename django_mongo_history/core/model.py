@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, Final
 
 from bson import ObjectId
@@ -40,7 +40,7 @@ def order_from_clock(at: datetime) -> Timestamp:
     return Timestamp(int(at.timestamp()), CLOCK_BIT | milliseconds)
 
 
-class Operation(str, Enum):
+class Operation(StrEnum):
     """What a version did to its document. The last two are derived on reading, `baseline` may also be stored."""
 
     CREATE = "create"
@@ -48,9 +48,6 @@ class Operation(str, Enum):
     DELETE = "delete"
     BASELINE = "baseline"
     EXTERNAL = "external"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class Marker(Enum):
@@ -134,7 +131,11 @@ class Context:
         if self.extra:
             stored["extra"] = dict(self.extra)
         if self.request is not None:
-            stored["request"] = {"id": self.request.id, "method": self.request.method, "path": self.request.path}
+            stored["request"] = {
+                "id": self.request.id,
+                "method": self.request.method,
+                "path": self.request.path,
+            }
         return stored
 
     @classmethod
@@ -142,7 +143,9 @@ class Context:
         """The reverse of `to_bson`; keys it does not know are left out."""
         user, request = stored.get("user"), stored.get("request")
         return cls(
-            user=None if user is None else UserRef(user.get("pk"), user.get("label") or "", user.get("model")),
+            user=None
+            if user is None
+            else UserRef(user.get("pk"), user.get("label") or "", user.get("model")),
             remote_addr=stored.get("remote_addr"),
             reason=stored.get("reason"),
             extra=dict(stored.get("extra") or {}),

@@ -11,7 +11,11 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
+
+from bson import ObjectId
 
 from django_mongo_history.core.model import CLOCK_BIT, Entry
 
@@ -36,9 +40,8 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
         end = ordered[high].before if high < len(ordered) else None
         region = ordered[low:high]
         trail = _trails(region, start, end)
-        if _gaps(trail, start, end, low > 0, high < len(ordered)) < _gaps(
-            region, start, end, low > 0, high < len(ordered)
-        ):
+        around = _Around(ordered[low - 1] if low else None, ordered[high] if high < len(ordered) else None)
+        if around.gaps(trail) < around.gaps(region):
             ordered[low:high] = trail
     return ordered
 
@@ -67,9 +70,17 @@ def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
     return regions
 
 
-def _gaps(entries: Sequence[Entry], start: _Node, end: _Node, has_start: bool, has_end: bool) -> int:
-    inner = sum(1 for index in range(len(entries) - 1) if entries[index].after != entries[index + 1].before)
-    return inner + (has_start and entries[0].before != start) + (has_end and entries[-1].after != end)
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """The versions before and after a region, None at the ends of the history."""
+
+    before: Entry | None
+    after: Entry | None
+
+    def gaps(self, region: Sequence[Entry]) -> int:
+        """How many links do not fit, those to both sides included."""
+        line = [one for one in (self.before, *region, self.after) if one is not None]
+        return sum(1 for one, other in pairwise(line) if one.after != other.before)
 
 
 def _trails(region: Sequence[Entry], start: _Node, end: _Node) -> list[Entry]:
@@ -82,12 +93,12 @@ def _trails(region: Sequence[Entry], start: _Node, end: _Node) -> list[Entry]:
     return [entry for trail in trails for entry in trail]
 
 
-def _trail_key(trail: list[Entry], rank: dict[object, int], start: _Node, end: _Node) -> tuple[int, int]:
-    if trail[0].before == start:
-        place = 0
-    else:
-        place = 2 if trail[-1].after == end else 1
-    return place, min(rank[entry.id] for entry in trail)
+def _trail_key(
+    trail: list[Entry], rank: dict[ObjectId, int], start: _Node, end: _Node
+) -> tuple[bool, bool, int]:
+    """First what goes on from the state before, last what leads to the state after, else by time."""
+    begins = trail[0].before == start
+    return not begins, not begins and trail[-1].after == end, min(rank[entry.id] for entry in trail)
 
 
 def _components(region: Sequence[Entry]) -> list[list[Entry]]:

@@ -195,7 +195,8 @@ def prune_inside(kind: int, value: bytes, rules: Rules) -> bytes:
         return _prune_document(value, rules)
     if kind == ARRAY:  # lists have no part in a path: the rules go on inside each element
         return elements.assemble(
-            part._replace(value=prune_inside(part.kind, part.value, rules)) for part in elements.elements(value)
+            part._replace(value=prune_inside(part.kind, part.value, rules))
+            for part in elements.elements(value)
         )
     return value
 

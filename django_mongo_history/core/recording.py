@@ -80,7 +80,13 @@ def record_baseline(
     """The version that says: this is how the document was when tracking began. Both sides are the same state."""
     state = _pruned(image, around.policy)
     return _record(
-        key, Operation.BASELINE, around, id=new_id(), before=_digest(state), after=_digest(state), snapshot=state
+        key,
+        Operation.BASELINE,
+        around,
+        id=new_id(),
+        before=_digest(state),
+        after=_digest(state),
+        snapshot=state,
     )
 
 

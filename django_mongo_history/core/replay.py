@@ -8,7 +8,7 @@ through a function that the caller gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -113,7 +113,9 @@ class Replay:
         self._states[name] = state
         return state
 
-    def _unknown(self, node: int, bounds: tuple[int, int], failures: list[BrokenChainError]) -> BrokenChainError:
+    def _unknown(
+        self, node: int, bounds: tuple[int, int], failures: list[BrokenChainError]
+    ) -> BrokenChainError:
         if failures:
             return failures[0]
         entry = self._ordered[min(node, bounds[1] - 1)]
@@ -245,5 +247,3 @@ def unreadable(key: DocumentKey, row: Unreadable) -> BrokenChainError:
         version=row.id,
         reason=row.reason,
     )
-
-

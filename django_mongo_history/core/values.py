@@ -8,6 +8,7 @@ unusual order) stays a `RawValue`. Knows no database.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -116,7 +117,9 @@ def sort_key(value: Any) -> tuple[Any, ...]:
         return rank, _number(value)
     if kind in (elements.DOCUMENT, elements.ARRAY):
         inner = elements.elements(raw)
-        return rank, tuple((_RANKS.get(part.kind, 99), part.name, sort_key(decode_value(*part[1:]))) for part in inner)
+        return rank, tuple(
+            (_RANKS.get(part.kind, 99), part.name, sort_key(decode_value(*part[1:]))) for part in inner
+        )
     if kind == _BINARY:
         return rank, (len(raw), raw[4], raw[5:])
     if kind in _SIGNED:
@@ -128,7 +131,7 @@ def sort_key(value: Any) -> tuple[Any, ...]:
 
 def _number(value: Any) -> tuple[int, Any]:
     number = value.to_decimal() if isinstance(value, Decimal128) else value
-    return (0, 0) if number != number else (1, number)  # NaN sorts before all numbers
+    return (0, 0) if math.isnan(number) else (1, number)  # NaN sorts before all numbers
 
 
 def _encode_slowly(value: Any) -> tuple[int, bytes]:

@@ -176,5 +176,5 @@ def _commit(session: Any, deadline: float) -> None:
 def _pauses() -> Iterator[float]:
     limit_s = _FIRST_PAUSE_S
     while True:
-        yield random.uniform(limit_s / 2, limit_s)
+        yield random.uniform(limit_s / 2, limit_s)  # noqa: S311 - spreads retries, protects nothing
         limit_s = min(limit_s * 1.5, _LONGEST_PAUSE_S)

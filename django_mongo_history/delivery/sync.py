@@ -66,4 +66,4 @@ def _append(job: Job, records: list[VersionRecord], *, raises: bool) -> None:
         )
         if raises:
             raise DeliveryError(message, written=True, records=records) from error
-        logger.error("%s", message, exc_info=error)
+        logger.exception("%s", message)

@@ -70,8 +70,8 @@ def stored_names(document_class: type[Any]) -> tuple[str, ...]:
 def base_of_collection(document_class: type[Any]) -> type[Any]:
     """The topmost class above this one whose documents lie in the same collection."""
     name = document_class._meta.get("collection")
-    bases = [base for base in document_class.__mro__ if is_document_class(base)]
-    return next(base for base in reversed(bases) if base._meta.get("collection") == name)
+    bases: list[type[Any]] = [base for base in document_class.__mro__ if is_document_class(base)]
+    return next((base for base in reversed(bases) if base._meta.get("collection") == name), document_class)
 
 
 def sharing(document_class: type[Any]) -> Iterator[type[Any]]:
@@ -118,7 +118,11 @@ def unwrap_collection(document_class: type[Any], plain: Callable[[Any], Any]) ->
 
 
 def plain_collection(
-    document_class: type[Any], plain: Callable[[Any], Any], *, using: str | None = None, name: str | None = None
+    document_class: type[Any],
+    plain: Callable[[Any], Any],
+    *,
+    using: str | None = None,
+    name: str | None = None,
 ) -> Any:
     """The PyMongo collection of a class, not recording; of another connection or name where they are given."""
     if using is not None:
@@ -138,4 +142,3 @@ def _below(document_class: type[Any]) -> Iterator[type[Any]]:
     yield document_class
     for subclass in document_class.__subclasses__():
         yield from _below(subclass)
-

@@ -2,7 +2,7 @@
 From raw states to documents and keys, and back: as MongoEngine would read them, or leniently where it would not.
 """
 
-# ruff: noqa: SLF001 - this package is where it is done, so that no other has to
+# ruff: noqa: SLF001, BLE001 - privates are touched here so that no other has to; fields raise whatever they like
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def instance_of(document_class: type[Any], state: Mapping[str, Any]) -> Any:
         return _from_son(chosen, state)
     except Exception:
         known = {declared.db_field for declared in chosen._fields.values()} | {"_id"}
-        lenient = {name: value for name, value in state.items() if name in known and _loads(chosen, name, value)}
+        lenient = {
+            name: value for name, value in state.items() if name in known and _loads(chosen, name, value)
+        }
         return _from_son(chosen, {**lenient, **({"_cls": chosen._class_name} if "_cls" in state else {})})
 
 
@@ -114,7 +116,9 @@ def reference_target(document_class: type[Any], name: str, value: Any) -> tuple[
     if isinstance(value, Mapping) and "_ref" in value:  # a generic reference carries its class
         found = find_class(str(value.get("_cls")))
         if found is None:
-            raise ValueError(f"{name!r} points to the class {value.get('_cls')!r}, which is not known any more")
+            raise ValueError(
+                f"{name!r} points to the class {value.get('_cls')!r}, which is not known any more"
+            )
         return found, value["_ref"].id
     declared = document_class._fields.get(name)
     target = getattr(declared, "document_type", None)

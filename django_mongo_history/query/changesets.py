@@ -112,7 +112,7 @@ def find_changesets(
     low = None if since is None else aware(since, name="since")
     found: dict[ObjectId, None] = {}
     for _source, record in records_of(sources, query):
-        if (low is None or record.at >= low) and (reason is None or record.context.reason == reason):
-            if record.changeset is not None:
-                found.setdefault(record.changeset)
+        is_wanted = (low is None or record.at >= low) and reason in (None, record.context.reason)
+        if is_wanted and record.changeset is not None:
+            found.setdefault(record.changeset)
     return [Changeset(sources, changeset_id) for changeset_id in found]

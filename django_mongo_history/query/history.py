@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, overload
 
 from django_mongo_history import context, documents, reading, revert
-from django_mongo_history.capture.environment import class_name
+from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import Change, Operation, UserRef
 from django_mongo_history.errors import VersionNotFoundError
 from django_mongo_history.query.moments import aware
@@ -48,9 +48,7 @@ class History(Sequence[Version]):
         try:
             return self._version(history, places[index])
         except IndexError:
-            raise IndexError(
-                f"{self!r} has {len(places)} versions, there is none at index {index}"
-            ) from None
+            raise IndexError(f"{self!r} has {len(places)} versions, there is none at index {index}") from None
 
     def __iter__(self) -> Iterator[Version]:
         return self._all(self._read())
@@ -71,7 +69,9 @@ class History(Sequence[Version]):
         a key or a label.
         Raises: ValueError for a naive moment, an unknown operation, or a path that names no field.
         """
-        wanted = conditions(self._source, before, after, touching, user, operation)
+        wanted = conditions(
+            self._source, before=before, after=after, touching=touching, user=user, operation=operation
+        )
         return [version for version in self._all(self._read()) if _fulfils(version, wanted)]
 
     def version_at(self, moment: datetime) -> Version | None:
@@ -87,9 +87,7 @@ class History(Sequence[Version]):
     def has_changed_since(self, moment: datetime) -> bool:
         """Whether any version, derived ones included, was made after `moment`."""
         since = aware(moment)
-        return any(
-            step.at is not None and step.at > since and is_change(step) for step in self._read().steps
-        )
+        return any(step.at is not None and step.at > since and is_change(step) for step in self._read().steps)
 
     def diff(self, a: Version | int | datetime, b: Version | int | datetime | None = None) -> list[Change]:
         """
@@ -176,6 +174,7 @@ class ClassHistory:
         touching: str | None = None,
         user: Any = None,
         operation: str | None = None,
+        *,
         newest_first: bool = False,
     ) -> Iterator[Version]:
         """
@@ -183,7 +182,15 @@ class ClassHistory:
 
         Derived versions are not among them: they show only where one document's history is read.
         """
-        wanted = conditions(self._source, before, after, touching, user, operation, newest_first=newest_first)
+        wanted = conditions(
+            self._source,
+            before=before,
+            after=after,
+            touching=touching,
+            user=user,
+            operation=operation,
+            newest_first=newest_first,
+        )
         found = self._source.store.find(wanted)
         return (Version(self._sources, self._source, record=record) for record in found)
 
@@ -228,12 +235,12 @@ def states_at(histories: Sequence[DocumentHistory], moment: datetime) -> Iterato
 
 def conditions(
     source: Source,
+    *,
     before: datetime | None,
     after: datetime | None,
     touching: str | None,
     user: Any,
     operation: str | None,
-    *,
     newest_first: bool = False,
 ) -> Query:
     """The query of these arguments. Raises: ValueError."""

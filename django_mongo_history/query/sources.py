@@ -8,8 +8,8 @@ from typing import Any
 
 from django_mongo_history import documents
 from django_mongo_history.capture.attach import plain_of
-from django_mongo_history.capture.environment import Environment
 from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.delivery.environment import Environment
 from django_mongo_history.reading import Source
 from django_mongo_history.registry import Tracked
 
@@ -32,7 +32,9 @@ class Sources:
         plain = documents.plain_collection(document_class, plain_of, using=using, name=collection)
         return self._source(tracked, plain)
 
-    def of_instance(self, document: Any, *, using: str | None = None, collection: str | None = None) -> Source:
+    def of_instance(
+        self, document: Any, *, using: str | None = None, collection: str | None = None
+    ) -> Source:
         """Where a document lies: a switched instance knows its own place. Raises: NotTrackedError."""
         tracked = self.environment.registry.require(type(document))
         if using is None and collection is None:

@@ -24,6 +24,7 @@ from django_mongo_history.errors import DocumentDeletedError, HiddenFieldError, 
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import DocumentHistory, Source, read_document
 from django_mongo_history.reading.changes import patch_between
+from django_mongo_history.revert import Plan, Target
 
 if TYPE_CHECKING:
     from django_mongo_history.query.changesets import Changeset
@@ -121,7 +122,9 @@ class Version:
         from django_mongo_history.query.changesets import Changeset
 
         record = self._stored
-        return None if record is None or record.changeset is None else Changeset(self._sources, record.changeset)
+        return (
+            None if record is None or record.changeset is None else Changeset(self._sources, record.changeset)
+        )
 
     @property
     def revert_of(self) -> Any:
@@ -228,7 +231,8 @@ class Version:
         document_class, key = target
         source = self._sources.of_class(document_class)
         history = read_document(source, documents.exact_id(document_class, key, source.codec_options))
-        index = history.index_at(self.at or history.read_at) if self.at else (0 if history.steps else None)
+        first = 0 if history.steps else None
+        index = first if self.at is None else history.index_at(self.at)
         return None if index is None else Version(self._sources, source, history=history, index=index)
 
     # -- the ways back ---------------------------------------------------------------------------------------------
@@ -242,14 +246,11 @@ class Version:
         Returns the new version, None where nothing had to be written.
         Raises: ConflictError, with nothing written; BrokenChainError.
         """
-        names = None if fields is None else [documents.state_key(self.document_class, name) for name in fields]
-        targets = [revert.Target(self._source, self._key.document_id, self._chain.after(self.index), names)]
+        targets = [self.target(fields)]
         for name in relations:
             related = self.follow(name)
             if related is not None:
-                targets.append(
-                    revert.Target(related._source, related._key.document_id, related._chain.after(related.index))
-                )
+                targets.append(related.target())
         plan = revert.plan_states(targets, revert_of=self.id)
         revert.apply_or_raise(plan)
         return self._latest(plan)
@@ -265,7 +266,14 @@ class Version:
         revert.apply_or_raise(plan)
         return self._latest(plan)
 
-    def _latest(self, plan: revert.Plan) -> Version | None:
+    def target(self, fields: Iterable[str] | None = None) -> Target:
+        """The document and the state after this version, for a plan of reverts."""
+        names = (
+            None if fields is None else [documents.state_key(self.document_class, name) for name in fields]
+        )
+        return Target(self._source, self._key.document_id, self._chain.after(self.index), names)
+
+    def _latest(self, plan: Plan) -> Version | None:
         made = next((one for one in plan.made if one.key == self._key), None)
         return None if made is None else Version(self._sources, self._source, record=made)
 
@@ -320,7 +328,8 @@ class Version:
             )
         if policy.is_untracked((stored_name,), rules):
             raise UntrackedFieldError(
-                f"{name!r} of {self.document_class.__name__} is untracked: the history knows nothing of it.", **facts
+                f"{name!r} of {self.document_class.__name__} is untracked: the history knows nothing of it.",
+                **facts,
             )
 
     def __eq__(self, other: object) -> bool:

@@ -24,7 +24,7 @@ def changes_of(record: VersionRecord, rules: Policy, codec_options: CodecOptions
     Raises: BrokenChainError for a patch that cannot be read.
     """
     found = list(_expanded(shown_entries(record, rules, codec_options)))
-    found.extend(_reordered(record, found, rules))
+    found.extend(_reordered(record, rules))
     found.extend(
         Change(tuple(path.split(".")), HIDDEN, HIDDEN, "change")
         for path in record.hidden_changed
@@ -40,7 +40,9 @@ def changes_between(
     return list(_expanded(patch_between(before, after, codec_options)))
 
 
-def patch_between(before: bytes | None, after: bytes | None, codec_options: CodecOptions[Any]) -> PatchEntries:
+def patch_between(
+    before: bytes | None, after: bytes | None, codec_options: CodecOptions[Any]
+) -> PatchEntries:
     """The same in dictdiffer's format."""
     if before is None or after is None:
         operation = "add" if before is None else "remove"
@@ -54,7 +56,8 @@ def shown_entries(record: VersionRecord, rules: Policy, codec_options: CodecOpti
     """A version's patch in dictdiffer's format, without what today's policy hides or leaves untracked."""
     if record.before is None or record.after is None:
         snapshot = policy.prune(record.snapshot or elements.EMPTY_DOCUMENT, rules)
-        return patch_between(*((None, snapshot) if record.before is None else (snapshot, None)), codec_options)
+        is_create = record.before is None
+        return patch_between(None if is_create else snapshot, snapshot if is_create else None, codec_options)
     return [_read(entry, codec_options) for entry in exact_entries(record, rules)]
 
 
@@ -79,13 +82,13 @@ def _expanded(entries: PatchEntries) -> Iterator[Change]:
             yield Change((*path, key), old, new, operation)
 
 
-def _reordered(record: VersionRecord, found: list[Change], rules: Policy) -> Iterator[Change]:
+def _reordered(record: VersionRecord, rules: Policy) -> Iterator[Change]:
     """Documents whose keys changed places while none came or went."""
     for path, old_keys, new_keys in record.key_order or ():
         where: Path = tuple(path)
-        if old_keys and new_keys and sorted(old_keys) == sorted(new_keys):
-            if not _is_pruned(where, rules):
-                yield Change(where, old_keys, new_keys, "order")
+        is_same = bool(old_keys and new_keys and sorted(old_keys) == sorted(new_keys))
+        if is_same and not _is_pruned(where, rules):
+            yield Change(where, old_keys, new_keys, "order")
 
 
 def _is_pruned(path: Path, rules: Policy) -> bool:
@@ -95,18 +98,17 @@ def _is_pruned(path: Path, rules: Policy) -> bool:
 def _pruned(operation: str, path: list[Any], payload: Any, rules: Policy) -> Any:
     """An entry of a version that was made under other rules, under these; None where nothing of it is left."""
     if operation == "change":
-        sides = [_pruned_value(tuple(path), side, rules) for side in payload]
-        if None in sides or values.same(sides[0][0], sides[1][0]):
-            return None
-        return operation, path, (sides[0][0], sides[1][0])
+        old, new = (_pruned_value(tuple(path), side, rules) for side in payload)
+        is_seen = old is not ABSENT and new is not ABSENT and not values.same(old, new)
+        return (operation, path, (old, new)) if is_seen else None
     kept = [(key, _pruned_value((*path, key), value, rules)) for key, value in payload]
-    left = [(key, value[0]) for key, value in kept if value is not None]
+    left = [(key, value) for key, value in kept if value is not ABSENT]
     return (operation, path, left) if left else None
 
 
-def _pruned_value(path: Path, value: Any, rules: Policy) -> tuple[Any] | None:
+def _pruned_value(path: Path, value: Any, rules: Policy) -> Any:
     pruned = policy.prune_value(path, *values.encode_value(value), rules)
-    return None if pruned is None else (values.decode_value(*pruned),)
+    return ABSENT if pruned is None else values.decode_value(*pruned)
 
 
 def _read(entry: Any, codec_options: CodecOptions[Any]) -> Any:

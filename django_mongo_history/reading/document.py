@@ -92,7 +92,9 @@ class DocumentHistory:
         entry = self.steps[index].entry
         if entry is None:
             return None
-        record = self._rows.fetch([entry.id]).get(entry.id) or Unreadable(entry.id, "it is no longer in the store")
+        record = self._rows.fetch([entry.id]).get(entry.id) or Unreadable(
+            entry.id, "it is no longer in the store"
+        )
         if isinstance(record, Unreadable):
             raise unreadable(self.key, record)
         return record
@@ -172,7 +174,9 @@ class DocumentHistory:
         except BrokenChainError:
             return False
         both = one.joined(other)
-        return left is not None and right is not None and policy.prune(left, both) == policy.prune(right, both)
+        return (
+            left is not None and right is not None and policy.prune(left, both) == policy.prune(right, both)
+        )
 
 
 def read_document(source: Source, document_id: Any) -> DocumentHistory:

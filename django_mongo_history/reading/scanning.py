@@ -7,11 +7,12 @@ Chunk by chunk in the order of `_id`, each chunk read as of one instant, so memo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
-from django_mongo_history.capture.works import id_of
 from django_mongo_history.core import values
+from django_mongo_history.core.identity import id_of
 from django_mongo_history.core.model import ABSENT, Entry
 from django_mongo_history.reading.document import DocumentHistory, read_documents
 from django_mongo_history.reading.source import Source
@@ -32,11 +33,11 @@ def scan(
     if document_ids is not None:
         for low in range(0, len(document_ids), chunk_size):
             wanted = document_ids[low : low + chunk_size]
-            yield read_documents(source, source.consistently(lambda session, ids=wanted: _named(source, ids, session)))
+            yield read_documents(source, source.consistently(partial(_named, source, wanted)))
         return
     above: Any = ABSENT
     while True:
-        found, upto = source.consistently(lambda session, low=above: _next(source, low, chunk_size, session))
+        found, upto = source.consistently(partial(_next, source, above, chunk_size))
         if found:
             yield read_documents(source, found)
         if upto is ABSENT:
@@ -61,7 +62,9 @@ def _next(source: Source, above: Any, chunk_size: int, session: Any) -> tuple[li
         limit = values.sort_key(cut)
         images = [image for image in images if values.sort_key(id_of(image)) <= limit]
         upto = cut
-    found: dict[Any, _Found] = {name: (document_id, entries, None) for name, (document_id, entries) in histories.items()}
+    found: dict[Any, _Found] = {
+        name: (document_id, entries, None) for name, (document_id, entries) in histories.items()
+    }
     for image in images:
         document_id = id_of(image)
         _same, entries, _none = found.get(_name(document_id), (document_id, [], None))

@@ -14,12 +14,12 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
-from django_mongo_history.capture.environment import Environment
-from django_mongo_history.capture.images import Images, MongomockImages, PyMongoImages
 from django_mongo_history.core.model import DocumentKey
 from django_mongo_history.core.policy import Policy
-from django_mongo_history.delivery import topology
-from django_mongo_history.delivery.topology import bound_session
+from django_mongo_history.delivery.environment import Environment
+from django_mongo_history.driver import topology
+from django_mongo_history.driver.images import Images, MongomockImages, PyMongoImages
+from django_mongo_history.driver.topology import bound_session
 from django_mongo_history.registry import Tracked
 from django_mongo_history.storage.base import Store
 
@@ -91,7 +91,9 @@ class Source:
 
 def _in_snapshot(client: Any, read: Callable[[Any], T]) -> T:
     with client.start_session(causal_consistency=False) as session:
-        session.start_transaction(read_concern=ReadConcern("snapshot"), read_preference=ReadPreference.PRIMARY)
+        session.start_transaction(
+            read_concern=ReadConcern("snapshot"), read_preference=ReadPreference.PRIMARY
+        )
         try:
             return read(session)
         finally:

@@ -2,7 +2,15 @@
 
 from django_mongo_history.revert.applying import apply, apply_or_raise
 from django_mongo_history.revert.goals import Target
-from django_mongo_history.revert.plan import Conflict, Item, Kind, Plan, plan_since, plan_states, plan_take_back
+from django_mongo_history.revert.plan import (
+    Conflict,
+    Item,
+    Kind,
+    Plan,
+    plan_since,
+    plan_states,
+    plan_take_back,
+)
 
 __all__ = [
     "Conflict",

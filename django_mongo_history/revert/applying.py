@@ -18,17 +18,26 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from django_mongo_history import context, documents
-from django_mongo_history.capture.environment import Recorder
-from django_mongo_history.capture.running import rounded_up
-from django_mongo_history.capture.works import write_of
 from django_mongo_history.core import values
+from django_mongo_history.core.identity import id_bytes, write_of
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job, Outcome
+from django_mongo_history.delivery.environment import Recorder, rounded_up
 from django_mongo_history.errors import BrokenChainError, ConflictError
 from django_mongo_history.reading import DocumentHistory, Source, scan
 from django_mongo_history.revert.goals import ObstacleError
-from django_mongo_history.revert.plan import Conflict, Decision, Item, Kind, Plan, chunks, conflict, decide, prefetch
+from django_mongo_history.revert.plan import (
+    Conflict,
+    Decision,
+    Item,
+    Kind,
+    Plan,
+    chunks,
+    conflict,
+    decide,
+    prefetch,
+)
 
 _TRIES: Final = 5
 _DUPLICATE_KEY: Final = 11000
@@ -126,7 +135,7 @@ def _is_clash(error: BulkWriteError | DuplicateKeyError) -> bool:
 
 def _clashing(error: Any, items: Sequence[Item]) -> Item:
     failed = (error.details or {}).get("writeErrors") or [{"index": 0}]
-    index = failed[0]["index"]
+    index: int = failed[0]["index"]
     return items[index - len(items)] if index >= len(items) else items[min(index, len(items) - 1)]
 
 
@@ -187,7 +196,9 @@ class _Replacement:
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         writes = [write_of(self.source.namespace, one.before, one.after) for one in self.decisions]
         ids = [write.key.document_id for write in writes]
-        present = {_identity(image): image for image in self.source.images.find({"_id": {"$in": ids}}, session)}
+        present = {
+            id_bytes(image): image for image in self.source.images.find({"_id": {"$in": ids}}, session)
+        }
         for write in writes:
             if present.get(values.encode_value(write.key.document_id)) != write.before:
                 raise _StaleError
@@ -227,11 +238,6 @@ def _send_to_mock(collection: Any, request: Any) -> None:
         collection.insert_one(values.decode(request._doc.raw))  # noqa: SLF001
     else:
         collection.replace_one(request._filter, values.decode(request._doc.raw))  # noqa: SLF001
-
-
-def _identity(image: bytes) -> tuple[int, bytes]:
-    write = write_of("", image, None)
-    return values.encode_value(write.key.document_id)
 
 
 def _deliver(plan: Plan, source: Source, work: _Replacement) -> list[VersionRecord]:

@@ -15,8 +15,8 @@ from typing import Any
 from bson import ObjectId
 
 from django_mongo_history import documents
-from django_mongo_history.capture.environment import class_name
 from django_mongo_history.core import after_image, overlay, values
+from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import DocumentKey, VersionRecord
 from django_mongo_history.core.overlay import AmbiguousListError
 from django_mongo_history.errors import BrokenChainError

@@ -59,7 +59,9 @@ class Store(Protocol):
         """The same for all documents of a collection, grouped by document, ids ascending in BSON order."""
         ...
 
-    def snapshots(self, collection: str, document_ids: Sequence[Any], *, session: Any = None) -> frozenset[ObjectId]:
+    def snapshots(
+        self, collection: str, document_ids: Sequence[Any], *, session: Any = None
+    ) -> frozenset[ObjectId]:
         """The ids of versions of these documents that hold a snapshot. Cost: one index scan."""
         ...
 

@@ -46,7 +46,9 @@ class MemoryStore:
             if (low is None or place > low) and (high is None or place <= high):
                 yield _entry(record)
 
-    def snapshots(self, collection: str, document_ids: Sequence[Any], *, session: Any = None) -> frozenset[ObjectId]:
+    def snapshots(
+        self, collection: str, document_ids: Sequence[Any], *, session: Any = None
+    ) -> frozenset[ObjectId]:
         wanted = {values.encode_value(document_id) for document_id in document_ids}
         return frozenset(
             record.id

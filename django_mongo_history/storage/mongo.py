@@ -29,7 +29,7 @@ _LINKS: Final = [
     (name, ASCENDING)
     for name in ("collection", "document_id", "order", "_id", "at", "operation", "before", "after")
 ]
-_ENTRY_FIELDS: Final = {name: 1 for name in ("_id", "document_id", "order", "at", "operation", "before", "after")}
+_ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "operation", "before", "after"), 1)
 
 INDEXES: Final = [
     IndexModel(_LINKS, name="links"),
@@ -38,7 +38,9 @@ INDEXES: Final = [
     IndexModel([("at", ASCENDING), ("_id", ASCENDING)], name="at"),
     IndexModel([("context.user.pk", ASCENDING), ("at", ASCENDING)], name="user_at"),
     IndexModel([("changeset", ASCENDING)], name="changeset"),
-    IndexModel([("collection", ASCENDING), ("changed", ASCENDING), ("at", ASCENDING)], name="collection_changed_at"),
+    IndexModel(
+        [("collection", ASCENDING), ("changed", ASCENDING), ("at", ASCENDING)], name="collection_changed_at"
+    ),
 ]
 
 
@@ -105,7 +107,9 @@ class MongoStore:
             for row in cursor:
                 yield _entry(row)
 
-    def snapshots(self, collection: str, document_ids: Sequence[Any], *, session: Any = None) -> frozenset[ObjectId]:
+    def snapshots(
+        self, collection: str, document_ids: Sequence[Any], *, session: Any = None
+    ) -> frozenset[ObjectId]:
         wanted = {
             "collection": collection,
             "document_id": {"$in": list(document_ids)},
@@ -131,7 +135,9 @@ class MongoStore:
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
         direction = DESCENDING if query.newest_first else ASCENDING
-        cursor = self._rows.find(_filter(query), session=session).sort([("at", direction), ("_id", direction)])
+        cursor = self._rows.find(_filter(query), session=session).sort(
+            [("at", direction), ("_id", direction)]
+        )
         with cursor:
             for row in cursor:
                 record = self._record(row.raw, session)
@@ -174,7 +180,9 @@ def _filter(query: Query) -> dict[str, Any]:
     """The query as a MongoDB filter. Every value stands behind an operator of ours: input never becomes one."""
     # Further parts of a large version have no `at`, and are never found for themselves.
     moment = {"$exists": True} | {
-        operator: bound for operator, bound in (("$gt", query.after), ("$lt", query.before)) if bound is not None
+        operator: bound
+        for operator, bound in (("$gt", query.after), ("$lt", query.before))
+        if bound is not None
     }
     wanted: dict[str, Any] = {"at": moment}
     if query.collections is not None:

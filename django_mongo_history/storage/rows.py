@@ -16,6 +16,8 @@ from django_mongo_history.core.elements import ARRAY, DOCUMENT, Element
 from django_mongo_history.core.model import FORMAT, Context, Operation, VersionRecord
 from django_mongo_history.core.replay import Unreadable
 
+_PAYLOAD: Final[frozenset[str]] = frozenset({"patch", "key_order", "snapshot"})
+
 LARGEST_ROW: Final = 8 * 1024 * 1024
 """Bytes. A version that would be larger is stored as parts: two images near MongoDB's 16 MB do not fit one row."""
 
@@ -30,7 +32,9 @@ def encode(record: VersionRecord) -> list[bytes]:
     chunks = [whole[start : start + LARGEST_ROW] for start in range(0, len(whole), LARGEST_ROW)]
     # `snapshot` stays present in the first part: the index over versions with a snapshot goes by its presence.
     marker = {"snapshot": None} if record.snapshot is not None else {}
-    first = values.encode({**values.decode(head), "part": 1, "parts": len(chunks), **marker, "payload": chunks[0]})
+    first = values.encode(
+        {**values.decode(head), "part": 1, "parts": len(chunks), **marker, "payload": chunks[0]}
+    )
     rest = [
         values.encode({"_id": {"version": record.id, "part": number}, "payload": Binary(chunk)})
         for number, chunk in enumerate(chunks[1:], start=2)
@@ -51,10 +55,12 @@ def decode(row: bytes, further: Sequence[bytes] = ()) -> VersionRecord | Unreada
     """The version of a row and its further parts, in order; `Unreadable` with the reason where there is none."""
     try:
         found = {part.name.decode(): part for part in elements.elements(row)}
-        payload = {name: found.pop(name) for name in ("patch", "snapshot", "key_order") if name in found}
+        payload: dict[str, Element] = {name: found.pop(name) for name in _PAYLOAD & found.keys()}
         head = values.decode(elements.assemble(found.values()))
         if head.get("format") != FORMAT:
-            return Unreadable(head.get("_id"), f"its format is {head.get('format')!r}, this package reads {FORMAT}")
+            return Unreadable(
+                head.get("_id"), f"its format is {head.get('format')!r}, this package reads {FORMAT}"
+            )
         if "parts" in head:
             payload = _joined(head, further)
         return _record(head, payload)

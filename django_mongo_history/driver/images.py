@@ -68,7 +68,9 @@ class PyMongoImages:
 
     @property
     def _raw(self) -> Collection[Any]:
-        return self.plain.with_options(codec_options=self._raw_options, read_preference=ReadPreference.PRIMARY)
+        return self.plain.with_options(
+            codec_options=self._raw_options, read_preference=ReadPreference.PRIMARY
+        )
 
     def find_one(self, query: Any, session: Any, **options: Any) -> bytes | None:
         found = self._raw.find_one(query, session=session, **options)
@@ -85,7 +87,7 @@ class PyMongoImages:
             command, codec_options=self._raw_options, session=session, read_preference=ReadPreference.PRIMARY
         )
         value, state = reply.get("value"), reply.get("lastErrorObject") or {}
-        upserted = state["upserted"] if "upserted" in state else ABSENT
+        upserted = state.get("upserted", ABSENT)
         return Found(None if value is None else value.raw, upserted)
 
     def find_one_and(self, session: Any, **parts: Any) -> Found:
@@ -129,7 +131,9 @@ class MongomockImages:
             found = self.plain.find_one_and_delete(query, **options)
         else:
             update = options.pop("update")
-            method = self.plain.find_one_and_replace if _is_replacement(update) else self.plain.find_one_and_update
+            method = (
+                self.plain.find_one_and_replace if _is_replacement(update) else self.plain.find_one_and_update
+            )
             found = method(query, update, return_document=ReturnDocument.BEFORE, **options)
         return Found(None if found is None else bson.encode(found))
 

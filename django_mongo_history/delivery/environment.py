@@ -1,23 +1,23 @@
 """
-What a recording collection needs of the world, as values: who is tracked, where versions go, how and how long.
+What recording needs of the world, as values: who is tracked, where versions go, how and how long.
 
-Made by `runtime` from the settings; capture itself reads none.
+Made by `runtime` from the settings; nothing below reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson.timestamp import Timestamp
 
 from django_mongo_history import context
-from django_mongo_history.core import elements, values
+from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import VersionRecord, Write
 from django_mongo_history.core.recording import Circumstances, record_write
-from django_mongo_history.delivery import topology
+from django_mongo_history.driver import topology
 from django_mongo_history.registry import Registry, Tracked
 from django_mongo_history.storage.base import Store
 
@@ -78,7 +78,8 @@ class Recorder:
             return None
         captured = context.capture_context(write.key)
         around = Circumstances(
-            document_class=name or tracked.document_class.__dict__.get("_class_name", tracked.document_class.__name__),
+            document_class=name
+            or tracked.document_class.__dict__.get("_class_name", tracked.document_class.__name__),
             policy=tracked.policy,
             at=self.at,
             order=order,
@@ -89,10 +90,6 @@ class Recorder:
         return record_write(write, around)
 
 
-def class_name(image: bytes | None) -> str | None:
-    """The `_cls` of a stored document, or None."""
-    found = None if image is None else elements.find_value(image, b"_cls")
-    if found is None:
-        return None
-    name = values.decode_value(found.kind, found.value)
-    return name if isinstance(name, str) else None
+def rounded_up(now: datetime) -> datetime:
+    """To the millisecond that BSON stores; up, so that a moment taken before a write stays before it."""
+    return now + timedelta(microseconds=-now.microsecond % 1000)
