@@ -143,7 +143,7 @@ def tracked_from(document_class: type[Any], spec: conf.TrackedSpec, settings: co
         label=label_of(document_class),
         policy=policy,
         delivery=spec.delivery,
-        renamed=dict(spec.renamed),
+        renamed={old: documents.translate_path(document_class, new)[0] for old, new in spec.renamed.items()},
         collections=spec.collections,
     )
 

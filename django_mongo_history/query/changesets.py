@@ -108,7 +108,7 @@ def find_changesets(
     )
     if touching is not None:
         source = sources.of_class(touching)
-        query = replace(query, collections=(source.namespace,), classes=documents.stored_names(touching))
+        query = replace(query, collections=source.namespaces, classes=documents.stored_names(touching))
     low = None if since is None else aware(since, name="since")
     found: dict[ObjectId, None] = {}
     for _source, record in records_of(sources, query):

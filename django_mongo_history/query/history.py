@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, overload
 
 from django_mongo_history import context, documents, reading, revert
+from django_mongo_history.core.drift import names_ever
 from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import Change, Operation, UserRef
 from django_mongo_history.errors import VersionNotFoundError
@@ -246,15 +247,20 @@ def conditions(
     """The query of these arguments. Raises: ValueError."""
     document_class = source.tracked.document_class
     return Query(
-        collections=(source.namespace,),
+        collections=source.namespaces,
         classes=documents.stored_names(document_class),
         user=None if user is None else user_wanted(user),
         operation=None if operation is None else Operation(operation),
         after=None if after is None else aware(after, name="after"),
         before=None if before is None else aware(before, name="before"),
-        touching=None if touching is None else ".".join(documents.translate_path(document_class, touching)),
+        touching=None if touching is None else _paths_of(source, touching),
         newest_first=newest_first,
     )
+
+
+def _paths_of(source: Source, touching: str) -> tuple[str, ...]:
+    path = ".".join(documents.translate_path(source.tracked.document_class, touching))
+    return names_ever(path, source.tracked.renamed)
 
 
 def user_wanted(user: Any) -> UserRef | None:
@@ -280,8 +286,8 @@ def _is_by(user: UserRef | None, wanted: UserRef) -> bool:
     return bool(user.pk == wanted.pk) or (isinstance(wanted.pk, str) and user.label == wanted.pk)
 
 
-def _touches(version: Version, path: str) -> bool:
+def _touches(version: Version, paths: tuple[str, ...]) -> bool:
     if version.operation not in (Operation.UPDATE, Operation.EXTERNAL):
         return False
     names = [".".join(part for part in change.path if isinstance(part, str)) for change in version.changes]
-    return any(name == path or name.startswith(f"{path}.") for name in names)
+    return any(name == path or name.startswith(f"{path}.") for name in names for path in paths)

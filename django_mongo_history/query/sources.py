@@ -50,6 +50,10 @@ class Sources:
         """
         found = documents.find_class(record.document_class)
         tracked = None if found is None else self.environment.registry.get(found)
+        if tracked is not None and tracked.collections:
+            today = self.of_class(tracked.document_class)
+            if record.collection in today.namespaces:
+                return today
         if tracked is None:
             tracked = Tracked(found or object, record.document_class)
         database, _, name = record.collection.partition(".")

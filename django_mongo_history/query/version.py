@@ -171,7 +171,7 @@ class Version:
         if record is not None:
             if record.operation is Operation.BASELINE:
                 return []
-            return reading.changes_of(record, self._source.policy, self._source.codec_options)
+            return reading.changes_of(record, self._source.view)
         return reading.changes_between(*self._sides, self._source.codec_options)
 
     @property
@@ -181,7 +181,7 @@ class Version:
         if record is not None:
             if record.operation is Operation.BASELINE:
                 return []
-            return reading.shown_entries(record, self._source.policy, self._source.codec_options)
+            return reading.shown_entries(record, self._source.view)
         return patch_between(*self._sides, self._source.codec_options)
 
     def __getitem__(self, name: str) -> Any:

@@ -9,13 +9,15 @@ import bson
 from bson.codec_options import CodecOptions
 
 from django_mongo_history.core import diff, elements, policy, values
+from django_mongo_history.core.drift import rename_entries
 from django_mongo_history.core.elements import Element
 from django_mongo_history.core.model import ABSENT, HIDDEN, Change, PatchEntries, Path, VersionRecord
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.replay import patch_of
+from django_mongo_history.reading.source import View
 
 
-def changes_of(record: VersionRecord, rules: Policy, codec_options: CodecOptions[Any]) -> list[Change]:
+def changes_of(record: VersionRecord, view: View) -> list[Change]:
     """
     The changes that a stored version made; of a create each key appears, of a delete each disappears.
 
@@ -23,12 +25,12 @@ def changes_of(record: VersionRecord, rules: Policy, codec_options: CodecOptions
     change with `op` "order" and the key lists as values.
     Raises: BrokenChainError for a patch that cannot be read.
     """
-    found = list(_expanded(shown_entries(record, rules, codec_options)))
-    found.extend(_reordered(record, rules))
+    found = list(_expanded(shown_entries(record, view)))
+    found.extend(_reordered(record, view.policy))
     found.extend(
         Change(tuple(path.split(".")), HIDDEN, HIDDEN, "change")
         for path in record.hidden_changed
-        if not policy.is_untracked(tuple(path.split(".")), rules)
+        if not policy.is_untracked(tuple(path.split(".")), view.policy)
     )
     return found
 
@@ -52,21 +54,24 @@ def patch_between(
     return [_read(entry, codec_options) for entry in diff.decode_entries(encoded)]
 
 
-def shown_entries(record: VersionRecord, rules: Policy, codec_options: CodecOptions[Any]) -> PatchEntries:
+def shown_entries(record: VersionRecord, view: View) -> PatchEntries:
     """A version's patch in dictdiffer's format, without what today's policy hides or leaves untracked."""
     if record.before is None or record.after is None:
-        snapshot = policy.prune(record.snapshot or elements.EMPTY_DOCUMENT, rules)
+        snapshot = view.show(record.snapshot or elements.EMPTY_DOCUMENT)
         is_create = record.before is None
-        return patch_between(None if is_create else snapshot, snapshot if is_create else None, codec_options)
-    return [_read(entry, codec_options) for entry in exact_entries(record, rules)]
+        return patch_between(
+            None if is_create else snapshot, snapshot if is_create else None, view.codec_options
+        )
+    return [_read(entry, view.codec_options) for entry in exact_entries(record, view)]
 
 
-def exact_entries(record: VersionRecord, rules: Policy) -> PatchEntries:
-    """The entries of an update, values exact, without what today's policy hides or leaves untracked."""
+def exact_entries(record: VersionRecord, view: View) -> PatchEntries:
+    """The entries of an update, values exact, names as today, without what today's policy hides or leaves untracked."""
     entries = patch_of(record).entries
-    if record.policy == rules.fingerprint:
-        return entries
-    return [entry for entry in (_pruned(*entry, rules) for entry in entries) if entry is not None]
+    if record.policy != view.policy.fingerprint:
+        pruned = (_pruned(*entry, view.policy) for entry in entries)
+        entries = [entry for entry in pruned if entry is not None]
+    return rename_entries(entries, view.renamed)
 
 
 def _items(document: bytes, codec_options: CodecOptions[Any]) -> Iterator[tuple[str, Any]]:

@@ -62,13 +62,13 @@ class DocumentHistory:
             fetch=rows.fetch,
             live=live if self._is_linked else None,
         )
-        seen = Live(self._ordered[-1].after if self._is_linked else _digest(self.now()), self.read_at)
+        seen = Live(self._ordered[-1].after if self._is_linked else _digest(self._today()), self.read_at)
         self.steps: list[Step] = chain.build(self._ordered, seen, self._is_policy_change)
         self._positions = {entry.id: position for position, entry in enumerate(self._ordered)}
 
     def now(self) -> bytes | None:
-        """The live document's tracked state, under today's policy."""
-        return None if self.image is None else policy.prune(self.image, self.source.policy)
+        """The live document's tracked state, under today's policy and names."""
+        return self.source.view.show(self.image)
 
     def after(self, index: int) -> bytes | None:
         """
@@ -76,13 +76,13 @@ class DocumentHistory:
 
         Raises: BrokenChainError where it cannot be known.
         """
-        return self._shown(self._raw_after(index))
+        return self.source.view.show(self._raw_after(index))
 
     def before(self, index: int) -> bytes | None:
         """The same before it."""
         step = self.steps[index]
         if step.entry is not None:
-            return self._shown(self._replay.before(self._positions[step.entry.id]))
+            return self.source.view.show(self._replay.before(self._positions[step.entry.id]))
         if index == 0:
             return self.after(0)  # a derived baseline changes nothing
         return self.after(index - 1)
@@ -131,7 +131,7 @@ class DocumentHistory:
         if step.entry is not None:
             return self._replay.after(self._positions[step.entry.id])
         following = self._next_stored(index)
-        return self.now() if following is None else self._replay.before(following)
+        return self._today() if following is None else self._replay.before(following)
 
     def _next_stored(self, index: int) -> int | None:
         for step in self.steps[index + 1 :]:
@@ -139,17 +139,17 @@ class DocumentHistory:
                 return self._positions[step.entry.id]
         return None
 
-    def _shown(self, state: bytes | None) -> bytes | None:
-        return None if state is None else policy.prune(state, self.source.policy)
+    def _today(self) -> bytes | None:
+        return None if self.image is None else policy.prune(self.image, self.source.policy)
 
     def _snapshot_ids(self) -> frozenset[ObjectId]:
         if self._snapshots is None:
-            self._snapshots = self.source.store.snapshots(self.key.collection, [self.key.document_id])
+            self._snapshots = self.source.snapshots([self.key.document_id])
         return self._snapshots
 
     def _live_under_last_policy(self) -> bytes | None:
         """The live document as the last version would see it, so that a changed policy is no change."""
-        today = self.now()
+        today = self._today()
         if today is None or not self._ordered or _digest(today) == self._ordered[-1].after:
             return today
         then = self._policy_of(len(self._ordered) - 1)
@@ -162,21 +162,21 @@ class DocumentHistory:
         return Policy.from_fingerprint(record.policy) if isinstance(record, VersionRecord) else None
 
     def _is_policy_change(self, position: int) -> bool:
-        """Whether the states on both sides are one, pruned by the rules of both sides."""
+        """Whether the states on both sides are one, pruned by the rules of both sides and under today's names."""
         one = self._policy_of(position)
         is_last = position + 1 == len(self._ordered)
         other = self.source.policy if is_last else self._policy_of(position + 1)
-        if one is None or other is None or one.fingerprint == other.fingerprint:
+        if one is None or other is None:
+            return False
+        if one.fingerprint == other.fingerprint and not self.source.tracked.renamed:
             return False
         try:
             left = self._replay.after(position)
-            right = self.now() if is_last else self._replay.before(position + 1)
+            right = self._today() if is_last else self._replay.before(position + 1)
         except BrokenChainError:
             return False
-        both = one.joined(other)
-        return (
-            left is not None and right is not None and policy.prune(left, both) == policy.prune(right, both)
-        )
+        both = View(one.joined(other), self.source.tracked.renamed, self.source.codec_options)
+        return left is not None and right is not None and both.show(left) == both.show(right)
 
 
 def read_document(source: Source, document_id: Any) -> DocumentHistory:
@@ -185,7 +185,7 @@ def read_document(source: Source, document_id: Any) -> DocumentHistory:
 
     def read(session: Any) -> tuple[list[Entry], bytes | None]:
         image = source.images.find_one({"_id": {"$eq": document_id}}, session)
-        return source.store.entries(key, session=session), image
+        return source.entries(document_id, session), image
 
     entries, image = source.consistently(read)
     return DocumentHistory(source, key, entries, image, _Rows(source))
@@ -202,7 +202,7 @@ def read_documents(
     ]
     stored = [history.key.document_id for history in histories if history.steps]
     if stored:
-        snapshots = source.store.snapshots(source.namespace, stored)
+        snapshots = source.snapshots(stored)
         for history in histories:
             history.know_snapshots(snapshots)
     return histories

@@ -47,10 +47,7 @@ def scan(
 
 def _named(source: Source, ids: list[Any], session: Any) -> list[_Found]:
     images = {_name(id_of(image)): image for image in source.images.find({"_id": {"$in": ids}}, session)}
-    return [
-        (wanted, source.store.entries(source.key(wanted), session=session), images.get(_name(wanted)))
-        for wanted in ids
-    ]
+    return [(wanted, source.entries(wanted, session), images.get(_name(wanted))) for wanted in ids]
 
 
 def _next(source: Source, above: Any, chunk_size: int, session: Any) -> tuple[list[_Found], Any]:
@@ -84,7 +81,7 @@ def _entries(
     """Entries by document, and the last document's id where there were more than a chunk of them."""
     found: dict[Any, tuple[Any, list[Entry]]] = {}
     last: Any = ABSENT
-    entries = source.store.scan(source.namespace, above=above, upto=upto, session=session)
+    entries = source.scan(above=above, upto=upto, session=session)
     for name, group in groupby(entries, key=lambda entry: _name(entry.document_id)):
         if len(found) == chunk_size:
             return found, last

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, TypeVar
 
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
-from django_mongo_history.core.model import DocumentKey
+from django_mongo_history.core import policy, values
+from django_mongo_history.core.drift import Renamed, rename_keys
+from django_mongo_history.core.model import DocumentKey, Entry
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.delivery.environment import Environment
 from django_mongo_history.driver import topology
@@ -25,6 +30,19 @@ from django_mongo_history.storage.base import Store
 
 _PATIENCE_S: Final = 20.0
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How versions are shown: what today's policy prunes, today's names, and the caller's codec options."""
+
+    policy: Policy
+    renamed: Renamed
+    codec_options: CodecOptions[Any]
+
+    def show(self, state: bytes | None) -> bytes | None:
+        """A stored state as today lets it be seen."""
+        return None if state is None else rename_keys(policy.prune(state, self.policy), self.renamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +63,37 @@ class Source:
 
     @property
     def namespace(self) -> str:
+        """`db.collection`, where its documents lie now."""
         return str(self.collection.full_name)
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The same, and where they lay before: under which versions may be stored."""
+        database = self.collection.database.name
+        return (self.namespace, *(f"{database}.{name}" for name in self.tracked.collections))
+
+    @property
+    def view(self) -> View:
+        """How its versions are shown."""
+        return View(self.policy, self.tracked.renamed, self.codec_options)
+
+    def entries(self, document_id: Any, session: Any) -> list[Entry]:
+        """What order needs of all versions of a document, wherever they are filed."""
+        found = (
+            self.store.entries(DocumentKey(name, document_id), session=session) for name in self.namespaces
+        )
+        return list(chain.from_iterable(found))
+
+    def scan(self, *, above: Any, upto: Any, session: Any) -> Iterator[Entry]:
+        """The same for all documents, grouped by document, ids ascending in BSON order."""
+        found = [self.store.scan(name, above=above, upto=upto, session=session) for name in self.namespaces]
+        if len(found) == 1:
+            return found[0]
+        return heapq.merge(*found, key=lambda entry: values.sort_key(entry.document_id))
+
+    def snapshots(self, document_ids: Sequence[Any]) -> frozenset[ObjectId]:
+        """The ids of versions of these documents that hold a snapshot."""
+        return frozenset().union(*(self.store.snapshots(name, document_ids) for name in self.namespaces))
 
     @property
     def policy(self) -> Policy:

@@ -147,7 +147,7 @@ class Without:
 
 def _without(record: VersionRecord, state: State, history: DocumentHistory) -> State:
     """The state without what this version did, keys in the old order as far as they are the same ones."""
-    entries = exact_entries(record, history.source.policy)
+    entries = exact_entries(record, history.source.view)
     inverse = diff.invert(Patch(entries, []))
     try:
         undone = diff.apply(inverse, state)
@@ -170,7 +170,7 @@ def _touched(history: DocumentHistory, index: int) -> list[Path] | None:
         return None
     record = history.record(index)
     if record is not None:
-        return _claims(exact_entries(record, history.source.policy))
+        return _claims(exact_entries(record, history.source.view))
     before, after = history.before(index), history.after(index)
     assert before is not None
     assert after is not None

@@ -22,7 +22,7 @@ class Query:
     """
     Which stored versions: all conditions hold together, None asks for nothing.
 
-    Bounds: `after` and `before` are exclusive, aware. `touching` is a dotted database path without list indexes;
+    Bounds: `after` and `before` are exclusive, aware. `touching` are dotted database paths without list indexes;
     a version that changed it or something below it matches. `user` matches by key, of a text by label too.
     """
 
@@ -34,7 +34,7 @@ class Query:
     operation: Operation | None = None
     after: datetime | None = None
     before: datetime | None = None
-    touching: str | None = None
+    touching: tuple[str, ...] | None = None
     newest_first: bool = False
 
 

@@ -87,7 +87,7 @@ def _matches(record: VersionRecord, query: Query) -> bool:
             query.operation is None or record.operation is query.operation,
             query.after is None or record.at > query.after,
             query.before is None or record.at < query.before,
-            query.touching is None or query.touching in record.changed,
+            query.touching is None or not set(query.touching).isdisjoint(record.changed),
         )
     )
 

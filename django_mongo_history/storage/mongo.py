@@ -196,7 +196,7 @@ def _filter(query: Query) -> dict[str, Any]:
     if query.operation is not None:
         wanted["operation"] = {"$eq": query.operation.value}
     if query.touching is not None:
-        wanted["changed"] = {"$eq": query.touching}
+        wanted["changed"] = {"$in": list(query.touching)}
     if query.user is not None:
         wanted.update(_user_filter(query))
     return wanted
