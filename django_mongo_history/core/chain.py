@@ -93,11 +93,12 @@ def position_at(steps: Sequence[Step], moment: datetime) -> int | None:
     """
     The index of the step in force at `moment`: the one before the first whose `at` is later; None before all.
 
-    A derived baseline (no `at`) and a stored one in the first place answer for every earlier moment too.
+    A baseline in the first place, derived or stored, answers for every earlier moment too, and until the step after it:
+    a write may have begun before its document was stored as a baseline and have been committed after that.
     """
     for index, step in enumerate(steps):
+        if index == 0 and step.operation is Operation.BASELINE:
+            continue
         if step.at is not None and step.at > moment:
-            if index == 0:
-                return 0 if step.operation is Operation.BASELINE else None
-            return index - 1
+            return index - 1 if index else None
     return len(steps) - 1 if steps else None

@@ -17,12 +17,14 @@ from typing import Final
 
 from bson import ObjectId
 
-from django_mongo_history.core.model import CLOCK_BIT, Entry
+from django_mongo_history.core.model import CLOCK_BIT, Entry, Operation
 
 CLUSTER_WINDOW_S: Final = 10
 """How far apart two versions may lie that have changed places, where `order` is cluster time."""
 CLOCK_WINDOW_S: Final = 60
 """The same where `order` was made from a clock."""
+BASELINE_WINDOW_S: Final = 60
+"""The same where one of them is a baseline: MongoDB's `transactionLifetimeLimitSeconds`."""
 
 _Node = bytes | None
 
@@ -58,7 +60,7 @@ def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
         one, other = ordered[index], ordered[index + 1]
         if one.after == other.before:
             continue
-        window = CLOCK_WINDOW_S if (one.order.inc | other.order.inc) & CLOCK_BIT else CLUSTER_WINDOW_S
+        window = _window(one, other)
         if times[index + 1] - times[index] > window:
             continue
         low = bisect_left(times, times[index] - window)
@@ -68,6 +70,18 @@ def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
         else:
             regions.append((low, high))
     return regions
+
+
+def _window(one: Entry, other: Entry) -> int:
+    """
+    How far apart these two may lie that have changed places.
+
+    A baseline takes no lock on its document: a transaction that has written it may be committed as long afterwards as
+    the server lets transactions live.
+    """
+    if (one.order.inc | other.order.inc) & CLOCK_BIT:
+        return CLOCK_WINDOW_S
+    return BASELINE_WINDOW_S if Operation.BASELINE in (one.operation, other.operation) else CLUSTER_WINDOW_S
 
 
 @dataclass(frozen=True, slots=True)

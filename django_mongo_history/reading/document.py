@@ -19,7 +19,7 @@ from django_mongo_history.core.model import DocumentKey, Entry, Operation, Versi
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.replay import Records, Replay, Unreadable, unreadable
 from django_mongo_history.errors import BrokenChainError
-from django_mongo_history.reading.source import Source
+from django_mongo_history.reading.source import Source, View
 
 
 @dataclass(slots=True)
