@@ -51,6 +51,7 @@ class Runtime:
 _lock = RLock()
 _runtime: Runtime | None = None
 _stores: WeakKeyDictionary[Any, dict[tuple[str, str], Store]] = WeakKeyDictionary()
+_prepared: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
 _attribute: Callable[[type, str | None], None] | None = None
 
 
@@ -150,11 +151,22 @@ def tracked_from(document_class: type[Any], spec: conf.TrackedSpec, settings: co
 
 def sources() -> Sources:
     """Where things lie, under the configuration in force."""
-    return Sources(current().environment)
+    return Sources(current().environment, open_store)
 
 
 def store_of(collection: Any) -> Store:
-    """The store of the versions of documents in this collection; its indexes are made at the first use."""
+    """The store of the versions of documents in this collection, to write to: indexes are made at the first use."""
+    store = open_store(collection)
+    prepared = _prepared.setdefault(collection.database.client, set())
+    if id(store) not in prepared:
+        # In an empty context: indexes are not made in a transaction that the caller has bound to this one.
+        contextvars.Context().run(store.prepare)
+        prepared.add(id(store))
+    return store
+
+
+def open_store(collection: Any) -> Store:
+    """The same to read from: nothing is made."""
     settings = current().settings
     database = collection.database
     name = (settings.database or database.name, settings.collection)
@@ -162,8 +174,6 @@ def store_of(collection: Any) -> Store:
     store = stores.get(name)
     if store is None:
         store = stores[name] = _open(database.client, name)
-        # In an empty context: indexes are not made in a transaction that the caller has bound to this one.
-        contextvars.Context().run(store.prepare)
     return store
 
 

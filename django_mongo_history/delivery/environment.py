@@ -15,7 +15,7 @@ from bson.timestamp import Timestamp
 
 from django_mongo_history import context
 from django_mongo_history.core.identity import class_name
-from django_mongo_history.core.model import VersionRecord, Write
+from django_mongo_history.core.model import DocumentKey, VersionRecord, Write
 from django_mongo_history.core.recording import Circumstances, record_write
 from django_mongo_history.driver import topology
 from django_mongo_history.registry import Registry, Tracked
@@ -72,12 +72,20 @@ class Recorder:
         return [record for record in found if record is not None]
 
     def _record(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
-        name = class_name(write.before if write.after is None else write.after)
+        image = write.before if write.after is None else write.after
+        around = self.circumstances(write.key, image, order)
+        return None if around is None else record_write(write, around)
+
+    def circumstances(
+        self, key: DocumentKey, image: bytes | None, order: Timestamp | None
+    ) -> Circumstances | None:
+        """All that a version of this document carries besides its images; None where its class is not tracked."""
+        name = class_name(image)
         tracked = self.environment.registry.of_image(name, self.fallback)
         if tracked is None:
             return None
-        captured = context.capture_context(write.key)
-        around = Circumstances(
+        captured = context.capture_context(key)
+        return Circumstances(
             document_class=name
             or tracked.document_class.__dict__.get("_class_name", tracked.document_class.__name__),
             policy=tracked.policy,
@@ -87,7 +95,6 @@ class Recorder:
             context=captured.context,
             revert_of=self.revert_of,
         )
-        return record_write(write, around)
 
 
 def rounded_up(now: datetime) -> datetime:

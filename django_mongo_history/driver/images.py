@@ -49,7 +49,7 @@ class Images(Protocol):
 
 
 class PyMongoImages:
-    """Over a PyMongo collection."""
+    """Over a PyMongo collection. Raw documents may be views on a message: what is kept of them is copied."""
 
     def __init__(self, collection: Collection[Any], *, computes: bool) -> None:
         self.codec_options: CodecOptions[Any] = collection.codec_options
@@ -74,12 +74,12 @@ class PyMongoImages:
 
     def find_one(self, query: Any, session: Any, **options: Any) -> bytes | None:
         found = self._raw.find_one(query, session=session, **options)
-        return None if found is None else found.raw
+        return None if found is None else bytes(found.raw)
 
     def find(self, query: Any, session: Any, **options: Any) -> Iterator[bytes]:
         with self._raw.find(query, session=session, **options) as cursor:
             for found in cursor:
-                yield found.raw
+                yield bytes(found.raw)
 
     def command(self, session: Any, **parts: Any) -> Found:
         command = {"findAndModify": self.plain.name, **_command_parts(parts)}
@@ -88,7 +88,7 @@ class PyMongoImages:
         )
         value, state = reply.get("value"), reply.get("lastErrorObject") or {}
         upserted = state.get("upserted", ABSENT)
-        return Found(None if value is None else value.raw, upserted)
+        return Found(None if value is None else bytes(value.raw), upserted)
 
     def find_one_and(self, session: Any, **parts: Any) -> Found:
         options = {name: value for name, value in parts.items() if value is not None}
@@ -101,7 +101,7 @@ class PyMongoImages:
                 self._raw.find_one_and_replace if _is_replacement(update) else self._raw.find_one_and_update
             )
             found = method(query, update, session=session, return_document=ReturnDocument.BEFORE, **options)
-        return Found(None if found is None else found.raw)
+        return Found(None if found is None else bytes(found.raw))
 
 
 class MongomockImages:

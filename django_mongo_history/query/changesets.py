@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -72,20 +73,39 @@ class Changeset:
         return f"<Changeset {self.id}>"
 
 
-def records_of(sources: Sources, query: Query) -> Iterator[tuple[Source, VersionRecord]]:
-    """Stored versions of all tracked classes by condition, each with where its document lies."""
-    seen: set[str] = set()
+def records_of(
+    sources: Sources, *queries: Query, using: str | None = None
+) -> Iterator[tuple[Source, VersionRecord]]:
+    """
+    Stored versions of all tracked classes that fulfil one of the conditions, each once, with where its document lies.
+
+    Sorted by `at` across stores, newest first where the first query says so; streamed. `using` names a connection.
+    """
     known: dict[tuple[str, str], Source] = {}
-    for source in sources.all():
-        store_name = getattr(source.store, "name", str(id(source.store)))
-        if store_name in seen:
+    newest_first = queries[0].newest_first
+    found = [_found(source, query) for source in _one_per_store(sources, using) for query in queries]
+    last: ObjectId | None = None
+    for near, record in heapq.merge(
+        *found, key=lambda one: (one[1].at, one[1].id.binary), reverse=newest_first
+    ):
+        if record.id == last:
             continue
-        seen.add(store_name)
-        for record in source.store.find(query):
-            place = (record.collection, record.document_class)
-            if place not in known:
-                known[place] = sources.of_record(record, source)
-            yield known[place], record
+        last = record.id
+        place = (record.collection, record.document_class)
+        if place not in known:
+            known[place] = sources.of_record(record, near)
+        yield known[place], record
+
+
+def _found(near: Source, query: Query) -> Iterator[tuple[Source, VersionRecord]]:
+    return ((near, record) for record in near.store.find(query))
+
+
+def _one_per_store(sources: Sources, using: str | None) -> list[Source]:
+    found: dict[str, Source] = {}
+    for source in sources.all(using=using):
+        found.setdefault(getattr(source.store, "name", str(id(source.store))), source)
+    return list(found.values())
 
 
 def find_changesets(

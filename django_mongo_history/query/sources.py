@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,19 @@ from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery.environment import Environment
 from django_mongo_history.reading import Source
 from django_mongo_history.registry import Tracked
+from django_mongo_history.storage.base import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where things lie, under the configuration in force."""
+    """
+    Where things lie, under the configuration in force.
+
+    `open_store` gives the store for a plain collection's database and makes nothing there: reading writes nothing.
+    """
 
     environment: Environment
+    open_store: Callable[[Any], Store]
 
     def of_class(
         self, document_class: type[Any], *, using: str | None = None, collection: str | None = None
@@ -61,10 +67,10 @@ class Sources:
         plain = client[database].get_collection(name, codec_options=near.collection.codec_options)
         return self._source(tracked, plain)
 
-    def all(self) -> Iterator[Source]:
-        """One source for each tracked class."""
+    def all(self, *, using: str | None = None) -> Iterator[Source]:
+        """One source for each tracked class; `using` names another connection."""
         for tracked in self.environment.registry:
-            yield self.of_class(tracked.document_class)
+            yield self.of_class(tracked.document_class, using=using)
 
     def _source(self, tracked: Tracked, plain: Any) -> Source:
-        return Source(tracked, plain, self.environment.store_of(plain), self.environment)
+        return Source(tracked, plain, self.open_store(plain), self.environment)

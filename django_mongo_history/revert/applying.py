@@ -244,7 +244,8 @@ def _deliver(plan: Plan, source: Source, work: _Replacement) -> list[VersionReco
     environment = source.environment
     at = rounded_up(environment.now())
     recorder = Recorder(environment, source.tracked.document_class, at, plan.revert_of)
-    job = Job(work, recorder, source.store, source.collection, source.bound_session())
+    store = environment.store_of(source.collection)
+    job = Job(work, recorder, store, source.collection, source.bound_session())
     if job.session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
         return atomic.deliver(job, timeout_s=environment.timeout_s)[1]
     has_transactions = environment.has_transactions(source.collection)

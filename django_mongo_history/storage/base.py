@@ -73,6 +73,10 @@ class Store(Protocol):
         """Versions by condition, streamed, sorted by (at, id). Raises: BrokenChainError at a row it cannot read."""
         ...
 
+    def missing(self) -> list[str]:
+        """The names of what `prepare` would make."""
+        ...
+
     def prepare(self) -> list[str]:
         """Make what the store needs (collection, indexes); the names of what was missing. Safe to repeat."""
         ...

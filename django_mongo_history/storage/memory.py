@@ -66,6 +66,9 @@ class MemoryStore:
         found.sort(key=lambda record: (record.at, record.id), reverse=query.newest_first)
         return iter(found)
 
+    def missing(self) -> list[str]:
+        return []
+
     def prepare(self) -> list[str]:
         return []
 

@@ -122,7 +122,7 @@ class MongoStore:
         found: dict[ObjectId, VersionRecord | Unreadable] = {}
         wanted = {"_id": {"$in": list(ids)}}
         for row in self._rows.find(wanted, session=session):
-            record = self._record(row.raw, session)
+            record = self._record(bytes(row.raw), session)
             found[record.id] = record
         return found
 
@@ -131,7 +131,7 @@ class MongoStore:
         if not further_ids:
             return rows.decode(row)
         further = self._rows.find({"_id": {"$in": further_ids}}, session=session).sort("_id", ASCENDING)
-        return rows.decode(row, [part.raw for part in further])
+        return rows.decode(row, [bytes(part.raw) for part in further])
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
         direction = DESCENDING if query.newest_first else ASCENDING
@@ -140,24 +140,27 @@ class MongoStore:
         )
         with cursor:
             for row in cursor:
-                record = self._record(row.raw, session)
+                record = self._record(bytes(row.raw), session)
                 if isinstance(record, Unreadable):
                     raise unreadable(_key(row), record)
                 yield record
 
+    def missing(self) -> list[str]:
+        there = set(self._exact.index_information())
+        return [name for name in (index.document["name"] for index in INDEXES) if name not in there]
+
     def prepare(self) -> list[str]:
         try:
-            there = set(self._exact.index_information())
-            missing = [index for index in INDEXES if index.document["name"] not in there]
+            missing = self.missing()
             if missing:
-                self._exact.create_indexes(missing)
+                self._exact.create_indexes([index for index in INDEXES if index.document["name"] in missing])
         except PyMongoError as error:
             raise StoreError(
                 f"The indexes of {self.name} could not be made: {error}. Run `manage.py history_indexes` with an "
                 "account that may create indexes.",
                 store=self.name,
             ) from error
-        return [index.document["name"] for index in missing]
+        return missing
 
 
 def _entry(row: dict[str, Any]) -> Entry:
