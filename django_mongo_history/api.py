@@ -4,6 +4,7 @@ What users call. Arguments are checked here; the work is done further in.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -58,7 +59,8 @@ def history_of(
 
     It works for documents that are deleted. `using` names another connection alias, `collection` another collection;
     an instance that was switched to another one brings its own.
-    Raises: NotTrackedError; ValueError for a key that the class cannot have, or an instance that was never saved.
+    The history of an instance without a primary key is empty.
+    Raises: NotTrackedError; ValueError for a key that the class cannot have.
     """
     sources = runtime.sources()
     if isinstance(subject, type):
@@ -70,9 +72,7 @@ def history_of(
     source = sources.of_instance(subject, using=using, collection=collection)
     key = documents.primary_key_of(subject) if pk is UNSET else pk
     if key is None:
-        raise ValueError(
-            f"this {document_class.__name__} has no primary key yet, so it has no history; save it first"
-        )
+        return History(sources, source, ABSENT)
     return History(sources, source, documents.exact_id(document_class, key, source.codec_options))
 
 
@@ -150,7 +150,7 @@ def _put_attribute(document_class: type[Any], name: str | None) -> None:
     for key, value in list(vars(document_class).items()):
         if isinstance(value, HistoryAttribute) and key != name:
             delattr(document_class, key)
-    if name is not None and not hasattr(document_class, name):
+    if name is not None and inspect.getattr_static(document_class, name, None) is None:
         setattr(document_class, name, HistoryAttribute())
 
 

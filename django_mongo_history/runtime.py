@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import RLock
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from django.utils.module_loading import import_string
 from pymongo.collection import Collection
@@ -50,7 +49,9 @@ class Runtime:
 
 _lock = RLock()
 _runtime: Runtime | None = None
-_stores: WeakKeyDictionary[Any, dict[tuple[str, str], Store]] = WeakKeyDictionary()
+_stores: dict[tuple[int, str, str], Store] = {}
+_MOST_STORES: Final = 256
+"""Stores kept open; a project with a database for each tenant may have more, and opens those again."""
 _prepared: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
 _attribute: Callable[[type, str | None], None] | None = None
 
@@ -170,10 +171,12 @@ def open_store(collection: Any) -> Store:
     settings = current().settings
     database = collection.database
     name = (settings.database or database.name, settings.collection)
-    stores = _stores.setdefault(database.client, {})
-    store = stores.get(name)
+    place = (id(database.client), *name)  # an open store keeps its client, so the identity stays its own
+    store = _stores.get(place)
     if store is None:
-        store = stores[name] = _open(database.client, name)
+        while len(_stores) >= _MOST_STORES:
+            del _stores[next(iter(_stores))]
+        store = _stores[place] = _open(database.client, name)
     return store
 
 

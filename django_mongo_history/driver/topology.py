@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, ref
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -11,7 +11,8 @@ from pymongo.errors import PyMongoError
 _MONGODB_5: Final = 13
 """The wire version of MongoDB 5.0: from there on `$set` puts new fields in the order that `after_image` knows."""
 
-_known: WeakKeyDictionary[Any, tuple[bool, bool]] = WeakKeyDictionary()
+# By identity: clients of one address compare equal, and tests put another server behind an address.
+_known: dict[int, tuple[ReferenceType[Any], tuple[bool, bool]]] = {}
 
 
 def has_transactions(client: Any) -> bool:
@@ -40,12 +41,18 @@ def forget() -> None:
 def _facts(client: Any) -> tuple[bool, bool]:
     if not isinstance(client, MongoClient):
         return False, False
-    known = _known.get(client)
-    if known is None:
-        try:
-            hello = client.admin.command("hello")
-        except PyMongoError:
-            return True, False  # no server answers: the write will say so in its own words
-        transactional = "setName" in hello or hello.get("msg") == "isdbgrid"
-        known = _known[client] = transactional, hello.get("maxWireVersion", 0) >= _MONGODB_5
-    return known
+    known = _known.get(id(client))
+    if known is not None and known[0]() is client:
+        return known[1]
+    try:
+        hello = client.admin.command("hello")
+    except PyMongoError:
+        return True, False  # no server answers: the write will say so in its own words
+    facts = "setName" in hello or hello.get("msg") == "isdbgrid", hello.get("maxWireVersion", 0) >= _MONGODB_5
+    name = id(client)
+    _known[name] = ref(client, lambda _gone: _forget(name)), facts
+    return facts
+
+
+def _forget(name: int) -> None:
+    _known.pop(name, None)

@@ -102,10 +102,7 @@ def _found(near: Source, query: Query) -> Iterator[tuple[Source, VersionRecord]]
 
 
 def _one_per_store(sources: Sources, using: str | None) -> list[Source]:
-    found: dict[str, Source] = {}
-    for source in sources.all(using=using):
-        found.setdefault(getattr(source.store, "name", str(id(source.store))), source)
-    return list(found.values())
+    return list({id(source.store): source for source in sources.all(using=using)}.values())
 
 
 def find_changesets(

@@ -15,7 +15,7 @@ from bson import ObjectId
 
 from django_mongo_history.core import chain, order, policy, values
 from django_mongo_history.core.chain import Live, Step
-from django_mongo_history.core.model import DocumentKey, Entry, Operation, VersionRecord
+from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, VersionRecord
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.replay import Records, Replay, Unreadable, unreadable
 from django_mongo_history.errors import BrokenChainError
@@ -182,6 +182,8 @@ class DocumentHistory:
 def read_document(source: Source, document_id: Any) -> DocumentHistory:
     """The history of one document as of now. Cost: an index scan and one document; rows only when they are asked."""
     key = source.key(document_id)
+    if document_id is ABSENT:  # of an instance that has no key yet
+        return DocumentHistory(source, key, [], None, _Rows(source))
 
     def read(session: Any) -> tuple[list[Entry], bytes | None]:
         image = source.images.find_one({"_id": {"$eq": document_id}}, session)

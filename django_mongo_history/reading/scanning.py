@@ -71,8 +71,12 @@ def _next(source: Source, above: Any, chunk_size: int, session: Any) -> tuple[li
 
 
 def _images(source: Source, above: Any, chunk_size: int, session: Any) -> list[bytes]:
-    query = {} if above is ABSENT else {"$expr": {"$gt": ["$_id", {"$literal": above}]}}
-    return list(source.images.find(query, session, sort=[("_id", 1)], limit=chunk_size))
+    return list(source.images.find(ids_above(above), session, sort=[("_id", 1)], limit=chunk_size))
+
+
+def ids_above(above: Any) -> dict[str, Any]:
+    """The query for documents whose `_id` is higher, in BSON order across types (a plain $gt stays within one)."""
+    return {} if above is ABSENT else {"$expr": {"$gt": ["$_id", {"$literal": above}]}}
 
 
 def _entries(
