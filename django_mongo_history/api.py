@@ -13,6 +13,7 @@ from bson import ObjectId
 
 from django_mongo_history import context, documents, runtime
 from django_mongo_history.context import UNSET, Block
+from django_mongo_history.core.model import ABSENT
 from django_mongo_history.query import Changeset, ClassHistory, History, find_changesets
 from django_mongo_history.registry import label_of
 

@@ -52,7 +52,7 @@ _runtime: Runtime | None = None
 _stores: dict[tuple[int, str, str], Store] = {}
 _MOST_STORES: Final = 256
 """Stores kept open; a project with a database for each tenant may have more, and opens those again."""
-_prepared: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
+_prepared: set[tuple[int, str, str]] = set()
 _attribute: Callable[[type, str | None], None] | None = None
 
 
@@ -157,27 +157,31 @@ def sources() -> Sources:
 
 def store_of(collection: Any) -> Store:
     """The store of the versions of documents in this collection, to write to: indexes are made at the first use."""
-    store = open_store(collection)
-    prepared = _prepared.setdefault(collection.database.client, set())
-    if id(store) not in prepared:
+    store, place = open_store(collection), _place(collection)
+    if place not in _prepared:
         # In an empty context: indexes are not made in a transaction that the caller has bound to this one.
         contextvars.Context().run(store.prepare)
-        prepared.add(id(store))
+        _prepared.add(place)
     return store
 
 
 def open_store(collection: Any) -> Store:
     """The same to read from: nothing is made."""
-    settings = current().settings
-    database = collection.database
-    name = (settings.database or database.name, settings.collection)
-    place = (id(database.client), *name)  # an open store keeps its client, so the identity stays its own
+    place = _place(collection)
     store = _stores.get(place)
     if store is None:
         while len(_stores) >= _MOST_STORES:
-            del _stores[next(iter(_stores))]
-        store = _stores[place] = _open(database.client, name)
+            oldest = next(iter(_stores))
+            del _stores[oldest]
+            _prepared.discard(oldest)
+        store = _stores[place] = _open(collection.database.client, place[1:])
     return store
+
+
+def _place(collection: Any) -> tuple[int, str, str]:
+    """Client, database and collection of the versions; an open store keeps its client, so its identity stays its own."""
+    settings, database = current().settings, collection.database
+    return id(database.client), settings.database or database.name, settings.collection
 
 
 def _announce(document_class: type, document_id: Any, record: VersionRecord) -> None:

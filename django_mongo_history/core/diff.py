@@ -215,16 +215,13 @@ def _align(before: bytes, after: bytes) -> tuple[dict[str, Any], dict[str, Any]]
     return pair
 
 
-def _align_documents(old: list[Element], new: list[Element]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def _align_documents(old: list[Element], new: list[Element]) -> tuple[dict[Any, Any], dict[Any, Any]] | None:
     old_parts = {part.name: part for part in old}
     new_parts = {part.name: part for part in new}
-    if (
-        len(old_parts) != len(old)
-        or len(new_parts) != len(new)
-        or _REFERENCE in old_parts
-        or _REFERENCE in new_parts
-    ):
+    if len(old_parts) != len(old) or len(new_parts) != len(new):
         return None
+    if list(old_parts) == list(new_parts):
+        return _align_differing([(_name(one.name), one, other) for one, other in _unequal(old, new)])
     left: dict[str, Any] = {}
     right: dict[str, Any] = {_name(name): None for name in new_parts}  # fixes the order of the right side
     for name, part in old_parts.items():
@@ -244,7 +241,7 @@ def _align_values(old: Element, new: Element) -> tuple[Any, Any]:
         if old.value == new.value:
             return _SAME, _SAME
         pair: tuple[Any, Any] | None = None
-        if old.kind == DOCUMENT:
+        if old.kind == DOCUMENT and not (_is_reference(old) or _is_reference(new)):
             pair = _align_documents(elements.elements(old.value), elements.elements(new.value))
         elif old.kind == ARRAY:
             pair = _align_lists(elements.elements(old.value), elements.elements(new.value))
@@ -253,20 +250,46 @@ def _align_values(old: Element, new: Element) -> tuple[Any, Any]:
     return _Leaf(old.kind, old.value), _Leaf(new.kind, new.value)
 
 
-def _align_lists(old: list[Element], new: list[Element]) -> tuple[list[Any], list[Any]] | None:
+def _align_lists(old: list[Element], new: list[Element]) -> tuple[Any, Any] | None:
     if not (_is_canonical(old) and _is_canonical(new)):
         return None
+    if len(old) == len(new):
+        return _align_differing([(int(one.name), one, other) for one, other in _unequal(old, new)])
     common = min(len(old), len(new))
-    if len(old) != len(new):
-        differing = sum(1 for index in range(common) if old[index] != new[index])
-        if differing > WHOLE_LIST_FROM:
-            return None
+    if len(_unequal(old, new)) > WHOLE_LIST_FROM:
+        return None
     pairs = [_align_values(old[index], new[index]) for index in range(common)]
     left: list[Any] = [pair[0] for pair in pairs]
     right: list[Any] = [pair[1] for pair in pairs]
     left.extend(_Leaf(part.kind, part.value) for part in old[common:])
     right.extend(_Leaf(part.kind, part.value) for part in new[common:])
     return left, right
+
+
+def _unequal(old: list[Element], new: list[Element]) -> list[tuple[Element, Element]]:
+    return [(one, other) for one, other in zip(old, new, strict=False) if one != other]
+
+
+def _align_differing(
+    differing: list[tuple[PathPart, Element, Element]],
+) -> tuple[dict[PathPart, Any], dict[PathPart, Any]]:
+    """
+    Only the places that differ, for documents of the same keys and lists of the same length (by index).
+
+    Nothing comes or goes in them, so what is equal need not be walked again.
+    """
+    pairs = {place: _align_values(one, other) for place, one, other in differing}
+    return (
+        {place: left for place, (left, _right) in pairs.items()},
+        {place: right for place, (_left, right) in pairs.items()},
+    )
+
+
+def _is_reference(part: Element) -> bool:
+    """Whether PyMongo would read the document as a DBRef, which no path leads into."""
+    return _REFERENCE in part.value and any(
+        inner.name == _REFERENCE for inner in elements.elements(part.value)
+    )
 
 
 def _is_canonical(parts: list[Element]) -> bool:
@@ -367,10 +390,10 @@ def _container(root: dict[str, Any], path: list[PathPart]) -> Any:
 
 
 def _child(node: Any, part: PathPart, path: list[PathPart]) -> Any:
-    if (isinstance(part, str) and isinstance(node, dict) and part in node) or (
-        isinstance(part, int) and isinstance(node, list) and 0 <= part < len(node)
-    ):
-        return node[part]  # type: ignore[index]
+    if isinstance(node, dict) and part in node:
+        return node[part]
+    if isinstance(node, list) and isinstance(part, int) and 0 <= part < len(node):
+        return node[part]
     raise PatchError(f"nothing lies at {path!r} (stopped at {part!r})")
 
 

@@ -65,13 +65,16 @@ def elements(document: bytes) -> list[Element]:
     position, end = 4, len(document) - 1
     if len(document) < 5 or _read_int32(document, 0)[0] != len(document) or document[end]:
         raise ValueError("not a BSON document: its length does not fit")
-    while position < end:
-        kind = document[position]
-        name_end = find(0, position + 1)
-        start = name_end + 1
-        stop = value_end(document, kind, start)
-        append(Element(document[position + 1 : name_end], kind, document[start:stop]))
-        position = stop
+    try:
+        while position < end:
+            kind = document[position]
+            name_end = find(0, position + 1)
+            start = name_end + 1
+            stop = value_end(document, kind, start)
+            append(Element(document[position + 1 : name_end], kind, document[start:stop]))
+            position = stop
+    except struct.error as error:
+        raise ValueError("not a BSON document: it ends inside an element") from error
     if position != end:
         raise ValueError("not a BSON document: an element runs over its end")
     return found
@@ -108,10 +111,9 @@ def assemble_array(values: Iterable[tuple[int, bytes]]) -> bytes:
     return assemble(Element(b"%d" % index, kind, value) for index, (kind, value) in enumerate(values))
 
 
-def document_end(buffer: bytes, start: int) -> int:
-    """Where the document that begins at `start` inside a larger buffer ends (exclusive)."""
-    length: int = _read_int32(buffer, start)[0]
-    return start + length
+def text(encoded: bytes) -> bytes:
+    """The value bytes of a string."""
+    return _pack_int32(len(encoded) + 1) + encoded + b"\x00"
 
 
 def find_value(document: bytes, name: bytes) -> Element | None:

@@ -23,10 +23,11 @@ from django_mongo_history.core.model import Path
 NamePath = tuple[str, ...]
 """A path of database names; lists have no part of their own, `*` stands for any key."""
 
-Rules = dict[str, Any]
+Rules = dict[bytes, Any]
 """Paths as nested dicts of names; an empty dict ends a path."""
 
 ANY: Final = "*"
+_ANY: Final = b"*"
 DEFAULT_SNAPSHOT_EVERY: Final = 20
 
 
@@ -87,7 +88,7 @@ def prune_value(path: Path, kind: int, value: bytes, policy: Policy) -> tuple[in
     node: Rules | None = _trie(policy.untracked + policy.hidden)
     for part in path:
         if isinstance(part, str):
-            node = _descend(node or {}, part)
+            node = rules_below(node or {}, _encoded(part))
             if node is None:
                 return None
     return kind, prune_inside(kind, value, node or {})
@@ -100,7 +101,12 @@ def rules_of(policy: Policy) -> Rules:
 
 def rules_below(rules: Rules, name: bytes) -> Rules | None:
     """The rules below a name: empty where there are none, None where the name itself is pruned."""
-    return _descend(rules, name.decode("utf-8", "surrogateescape"))
+    if name not in rules and _ANY not in rules:
+        return {}
+    found = [rules[key] for key in (name, _ANY) if key in rules]
+    if any(not below for below in found):
+        return None
+    return found[0] if len(found) == 1 else _merge(*found)
 
 
 def is_hidden(path: Path, policy: Policy) -> bool:
@@ -145,6 +151,10 @@ def _is_covered(path: Path, rules: Iterable[NamePath]) -> bool:
     )
 
 
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
 @lru_cache(maxsize=1024)
 def _trie(paths: tuple[NamePath, ...]) -> Rules:
     """Paths as nested dicts; an empty dict ends a path. A path below another one adds nothing."""
@@ -153,18 +163,8 @@ def _trie(paths: tuple[NamePath, ...]) -> Rules:
         if not any(path[:length] in paths for length in range(1, len(path))):
             node = root
             for part in path:
-                node = node.setdefault(part, {})
+                node = node.setdefault(_encoded(part), {})
     return root
-
-
-def _descend(node: Rules, name: str) -> Rules | None:
-    """The rules below `name`: empty where there are none, None where `name` itself is pruned."""
-    found = [node[key] for key in (name, ANY) if key in node]
-    if any(not below for below in found):
-        return None
-    if len(found) < 2:
-        return found[0] if found else {}
-    return _merge(*found)
 
 
 def _merge(one: Rules, other: Rules) -> Rules:
@@ -176,7 +176,9 @@ def _merge(one: Rules, other: Rules) -> Rules:
 
 
 def _prune_document(document: bytes, rules: Rules) -> bytes:
-    return elements.assemble(_kept(elements.elements(document), rules))
+    parts = elements.elements(document)
+    kept = list(_kept(parts, rules))
+    return document if kept == parts else elements.assemble(kept)
 
 
 def _kept(parts: list[Element], rules: Rules) -> Iterator[Element]:
@@ -184,7 +186,7 @@ def _kept(parts: list[Element], rules: Rules) -> Iterator[Element]:
         below = rules_below(rules, part.name)
         if below is None:
             continue
-        yield part if not below else part._replace(value=prune_inside(part.kind, part.value, below))
+        yield part if not below else Element(part.name, part.kind, prune_inside(*part[1:], below))
 
 
 def prune_inside(kind: int, value: bytes, rules: Rules) -> bytes:
@@ -195,8 +197,7 @@ def prune_inside(kind: int, value: bytes, rules: Rules) -> bytes:
         return _prune_document(value, rules)
     if kind == ARRAY:  # lists have no part in a path: the rules go on inside each element
         return elements.assemble(
-            part._replace(value=prune_inside(part.kind, part.value, rules))
-            for part in elements.elements(value)
+            Element(part.name, part.kind, prune_inside(*part[1:], rules)) for part in elements.elements(value)
         )
     return value
 
@@ -211,8 +212,9 @@ def _walk(kind: int, value: bytes, path: NamePath) -> Iterator[Element]:
         for part in elements.elements(value):
             yield from _walk(part.kind, part.value, path)
     elif kind == DOCUMENT:
+        wanted = _encoded(path[0])
         for part in elements.elements(value):
-            if path[0] in (ANY, part.name.decode("utf-8", "surrogateescape")):
+            if wanted in (_ANY, part.name):
                 if len(path) == 1:
                     yield part
                 else:

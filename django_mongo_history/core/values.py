@@ -40,7 +40,9 @@ _TIMESTAMP: Final = 0x11
 _SIGNED: Final = (0x08, 0x09)
 _TEXTS: Final = (0x02, 0x0E, 0x0D)
 
-_KEY_ERRORS: Final = "surrogateescape"
+_TEXT: Final = 0x02
+_TEXT_ERRORS: Final = "surrogateescape"
+"""How bytes that are no UTF-8 stand in keys and texts, so that paths, which are made of keys, can be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ def _number(value: Any) -> tuple[int, Any]:
 def _encode_slowly(value: Any) -> tuple[int, bytes]:
     if isinstance(value, RawValue):
         return value.kind, value.value
+    if isinstance(value, str):
+        return _TEXT, elements.text(value.encode("utf-8", _TEXT_ERRORS))
     if isinstance(value, Mapping):
         parts = ((_name_bytes(name), *encode_value(inner)) for name, inner in value.items())
         return elements.DOCUMENT, elements.assemble(elements.Element(*part) for part in parts)
@@ -150,11 +154,11 @@ def _name_bytes(name: Any) -> bytes:
         raise InvalidDocument(f"keys of a document are text, not {type(name).__name__!r}")
     if "\x00" in name:
         raise InvalidDocument("keys of a document hold no null character")
-    return name.encode("utf-8", _KEY_ERRORS)
+    return name.encode("utf-8", _TEXT_ERRORS)
 
 
 def _decode_document(document: bytes) -> State:
-    return {part.name.decode("utf-8", _KEY_ERRORS): _decode_slowly(part) for part in _unique(document)}
+    return {part.name.decode("utf-8", _TEXT_ERRORS): _decode_slowly(part) for part in _unique(document)}
 
 
 def _unique(document: bytes) -> list[elements.Element]:
@@ -184,5 +188,6 @@ def _decode_scalar(part: elements.Element) -> Any:
         if encode_value(value) == (part.kind, part.value):
             return value
     except (BSONError, ValueError, OverflowError):
-        pass
+        if part.kind == _TEXT:
+            return part.value[4:-1].decode("utf-8", _TEXT_ERRORS)
     return RawValue(part.kind, part.value)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from mongoengine.base.common import _document_registry
+from mongoengine.connection import _connection_settings
 from mongoengine.context_managers import switch_db
 
 from django_mongo_history.documents.paths import is_document_class
@@ -37,6 +38,11 @@ def find_label(label: str) -> type[Any] | None:
     return None
 
 
+def connection_aliases() -> list[str]:
+    """The names of the connections that there are."""
+    return sorted(_connection_settings)
+
+
 def class_count() -> int:
     """How many classes MongoEngine knows: it grows when a module with documents is imported late."""
     return len(_document_registry)
@@ -58,8 +64,10 @@ def uses_class_names(document_class: type[Any]) -> bool:
 
 
 def is_stored_as(document_class: type[Any], name: str | None) -> bool:
-    """Whether a document of that `_cls` is one of this class or of a class below it."""
-    return name is None or name in document_class._subclasses
+    """Whether a document of that `_cls` is one of this class or of a class below it, known or not."""
+    if name is None or name in document_class._subclasses:
+        return True
+    return name.startswith(f"{class_name_of(document_class)}.")
 
 
 def stored_names(document_class: type[Any]) -> tuple[str, ...]:

@@ -167,8 +167,7 @@ def _look(plan: Plan, items: list[Item], *, together: bool) -> _Replacement:
     decisions: list[Decision] = []
     for histories in scan(source, document_ids=[item.document_id for item in items]):
         pairs = [(history, goals[values.encode_value(history.key.document_id)]) for history in histories]
-        if pairs:
-            prefetch([history for history, _goal in pairs], pairs[0][1])
+        prefetch(pairs)
         for history, goal in pairs:
             decision = _decided(plan, source, history, goal)
             if decision is not None and decision.kind is not None:

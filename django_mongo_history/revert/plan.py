@@ -104,7 +104,7 @@ def plan_states(targets: Iterable[Target], *, revert_of: Any, force: bool = Fals
     for target in targets:
         goal = GivenState(target.state, target.fields)
         for histories in scan(target.source, document_ids=[target.document_id]):
-            _add(plan, target.source, histories, goal)
+            _add(plan, target.source, [(history, goal) for history in histories])
     return plan
 
 
@@ -128,24 +128,49 @@ def plan_since(
         wanted = None if ids is None else list(ids)
         for histories in scan(source, document_ids=wanted, chunk_size=source.environment.chunk_size):
             fresh = [history for history in histories if _is_ours(source, history) and _is_new(history, seen)]
-            _add(plan, source, fresh, goal)
+            _add(plan, source, [(history, goal) for history in fresh])
             progress(len(histories))
     return plan
 
 
 def plan_take_back(
-    records: Sequence[tuple[Source, VersionRecord]], *, revert_of: Any, force: bool = False
+    records: Iterable[tuple[Source, VersionRecord]],
+    *,
+    revert_of: Any,
+    force: bool = False,
+    keeps_versions: bool = True,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Plan:
-    """The plan that takes these versions back, and leaves everything that others did since."""
-    plan = Plan(revert_of=revert_of, force=force)
-    grouped: dict[tuple[str, tuple[int, bytes]], tuple[Source, Any, set[ObjectId]]] = {}
-    for source, record in records:
-        name = record.collection, values.encode_value(record.document_id)
-        grouped.setdefault(name, (source, record.document_id, set()))[2].add(record.id)
-    for source, document_id, ids in grouped.values():
-        for histories in scan(source, document_ids=[document_id]):
-            _add(plan, source, histories, Without(frozenset(ids)))
+    """
+    The plan that takes these versions back, and leaves everything that others did since.
+
+    `progress` is called with the number of documents looked at since the last call.
+    """
+    plan = Plan(revert_of=revert_of, force=force, keeps_versions=keeps_versions)
+    for source, goals in _grouped(records):
+        wanted = [document_id for document_id, _goal in goals.values()]
+        for histories in scan(source, document_ids=wanted, chunk_size=source.environment.chunk_size):
+            pairs = [
+                (history, goals[values.encode_value(history.key.document_id)][1]) for history in histories
+            ]
+            _add(plan, source, pairs)
+            progress(len(histories))
     return plan
+
+
+def _grouped(
+    records: Iterable[tuple[Source, VersionRecord]],
+) -> Iterator[tuple[Source, dict[tuple[int, bytes], tuple[Any, Goal]]]]:
+    """Source by source the documents that these versions are of, each with its goal; a document comes once."""
+    found: dict[tuple[str, tuple[int, bytes]], tuple[Source, Any, set[ObjectId]]] = {}
+    for source, record in records:
+        name = source.namespace, values.encode_value(record.document_id)
+        found.setdefault(name, (source, record.document_id, set()))[2].add(record.id)
+    grouped: dict[int, tuple[Source, dict[tuple[int, bytes], tuple[Any, Goal]]]] = {}
+    for (_namespace, name), (source, document_id, ids) in found.items():
+        goals = grouped.setdefault(id(source), (source, {}))[1]
+        goals[name] = document_id, Without(frozenset(ids))
+    yield from grouped.values()
 
 
 def decide(source: Source, history: DocumentHistory, goal: Goal, *, force: bool) -> Decision:
@@ -172,9 +197,9 @@ def conflict(source: Source, history: DocumentHistory, error: Exception) -> Conf
     return Conflict(history.key, source.tracked.label, str(error), can_be_forced=forced)
 
 
-def _add(plan: Plan, source: Source, histories: Sequence[DocumentHistory], goal: Goal) -> None:
-    _prefetch(histories, goal)
-    for history in histories:
+def _add(plan: Plan, source: Source, pairs: Sequence[tuple[DocumentHistory, Goal]]) -> None:
+    prefetch(pairs)
+    for history, goal in pairs:
         try:
             decision = decide(source, history, goal, force=plan.force)
         except (ObstacleError, BrokenChainError) as error:
@@ -184,12 +209,10 @@ def _add(plan: Plan, source: Source, histories: Sequence[DocumentHistory], goal:
             plan.items.append(Item(source, history.key.document_id, decision.kind, goal))
 
 
-def _prefetch(histories: Sequence[DocumentHistory], goal: Goal) -> None:
-    wanted = [(history, goal.needs(history)) for history in histories]
+def prefetch(pairs: Iterable[tuple[DocumentHistory, Goal]]) -> None:
+    """Read the rows that these goals will ask these histories for, in one go for all."""
+    wanted = [(history, goal.needs(history)) for history, goal in pairs]
     prefetch_states((history, index) for history, index in wanted if index is not None)
-
-
-prefetch = _prefetch
 
 
 def _laid_over(state: bytes, image: bytes, source: Source) -> bytes:
