@@ -73,11 +73,13 @@ def _mongod_of_wheel() -> str | None:
 class Node:
     """A mongod on a free port of 127.0.0.1, its files below `directory`. Data outlive `kill`, not the directory."""
 
-    def __init__(self, binary: Path, *, directory: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, binary: Path, *, directory: Path, arguments: Sequence[str] = (), port: int = 0
+    ) -> None:
         self._command = [str(binary), *FLAGS, "--dbpath", str(directory / "db"), *arguments]
         self._log = directory / "mongod.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = port
         (directory / "db").mkdir(parents=True)
 
     @property

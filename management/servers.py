@@ -37,8 +37,9 @@ ALREADY_INITIALIZED = 23
 class Servers(ABC):
     """Nodes that start together, stop together and share one temporary directory. Base of the two public kinds."""
 
-    def __init__(self, *, nodes: int, arguments: Sequence[str]) -> None:
+    def __init__(self, *, nodes: int, arguments: Sequence[str], first_port: int = 0) -> None:
         self._count = nodes
+        self._first_port = first_port
         self._arguments = tuple(arguments)
         self._owner = 0
         self.nodes: list[Node] = []
@@ -58,7 +59,8 @@ class Servers(ABC):
         try:
             for number in range(self._count):
                 directory = self._directory.path / str(number)
-                self.nodes.append(Node(binary, directory=directory, arguments=self._arguments))
+                port = self._first_port and self._first_port + number
+                self.nodes.append(Node(binary, directory=directory, arguments=self._arguments, port=port))
             self._together(self.nodes, moving=True)
             self._initiate()
         except BaseException:
@@ -123,11 +125,19 @@ class Standalone(Servers):
 
 
 class ReplicaSet(Servers):
-    """A replica set, its name unique, so that a client that was given its URI can never end up in another one."""
+    """
+    A replica set, its name unique, so that a client that was given its URI can never end up in another one.
 
-    def __init__(self, *, nodes: int = 1, arguments: Sequence[str] = ()) -> None:
+    `first_port` asks for ports from there on, for a suite that expects its server at one; 0 takes free ones.
+    """
+
+    def __init__(self, *, nodes: int = 1, arguments: Sequence[str] = (), first_port: int = 0) -> None:
         self.name = f"history-{secrets.token_hex(4)}"
-        super().__init__(nodes=nodes, arguments=["--replSet", self.name, "--oplogSize", "50", *arguments])
+        super().__init__(
+            nodes=nodes,
+            arguments=["--replSet", self.name, "--oplogSize", "50", *arguments],
+            first_port=first_port,
+        )
 
     @property
     def uri(self) -> str:

@@ -1,0 +1,1 @@
+"""A foreign judge: MongoEngine's own tests, run with every document class tracked."""
