@@ -88,6 +88,10 @@ class Registry:
         """Say that an untracked class writes to the collection of a tracked one."""
         self._neighbours[neighbour] = document_class
 
+    def varies_below(self, document_class: type) -> bool:
+        """Whether a class below this one is registered for itself, with rules of its own."""
+        return any(issubclass(one, document_class) and one is not document_class for one in self._registered)
+
     def of_image(self, class_name: str | None, fallback: type) -> Tracked | None:
         """
         How a stored document is tracked: by the class that its `_cls` names.

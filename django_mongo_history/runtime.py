@@ -29,6 +29,7 @@ from django_mongo_history.registry import Registry, Tracked, label_of
 from django_mongo_history.signals import document_reverted
 from django_mongo_history.storage.base import Store
 from django_mongo_history.storage.mongo import MongoStore
+from django_mongo_history.storage.mongomock import MongomockStore
 
 logger: Final = logging.getLogger("django_mongo_history")
 
@@ -194,7 +195,7 @@ def _open(client: Any, name: tuple[str, str]) -> Store:
     collection = client[name[0]][name[1]]
     if isinstance(collection, Collection) and not collection.write_concern.acknowledged:
         collection = collection.with_options(write_concern=WriteConcern(w=1))
-    return MongoStore(collection)
+    return MongoStore(collection) if isinstance(collection, Collection) else MongomockStore(collection)
 
 
 def _release(runtime: Runtime) -> list[Tracked]:

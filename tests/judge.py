@@ -134,8 +134,8 @@ class _PlainRun:
 
     def __call__(self, operations: Any, call: Callable[[], Any]) -> Any:
         answer = _attempted(call)
-        after = self.judge.snapshot()
-        self.steps.append(Step(self.ids.text(_shown(answer)), self.ids.documents(after)))
+        documents = self.ids.documents(self.judge.snapshot())
+        self.steps.append(Step(self.ids.text(_shown(answer)), documents))
         return answer
 
 
@@ -157,15 +157,15 @@ class _TrackedRun:
         expected = self.steps[self.position]
         self.position += 1
         shown = self.ids.documents(after)
-        assert self.ids.text(_shown(answer)) == expected.outcome
-        assert shown == expected.documents
+        self._same("answer", self.ids.text(_shown(answer)), expected.outcome)
+        self._same("documents", shown, expected.documents)
         self._check_versions(operations, before, after, known)
         return answer
 
     def _check_versions(self, operations: Any, before: Snapshot, after: Snapshot, known: set[Any]) -> None:
         wanted = Counter([operations] if isinstance(operations, str) else operations or ())
         made = [row for row in self.judge.rows() if row["_id"] not in known]
-        assert Counter(row["operation"] for row in made) == wanted
+        self._same("operations", Counter(row["operation"] for row in made), wanted)
         written = {(row["collection"], values.encode_value(row["document_id"])) for row in made}
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         assert written <= changed, "a version of a document that did not change"
@@ -176,11 +176,15 @@ class _TrackedRun:
     def _check_last(self, name: Name, before: bytes | None, after: bytes | None) -> None:
         history = self.judge.history(name, self.classes)
         last = history[-1]
-        assert last.operation == ("create" if before is None else "delete" if after is None else "update")
-        assert _bytes(last.state) == after
+        operation = "create" if before is None else "delete" if after is None else "update"
+        self._same("operation", last.operation, operation)
+        self._same("state after", _bytes(last.state), after)
         previous = last.previous
-        assert (None if previous is None else _bytes(previous.state)) == before
+        self._same("state before", None if previous is None else _bytes(previous.state), before)
         self.states.setdefault(name, []).append(after)
+
+    def _same(self, what: str, found: Any, wanted: Any) -> None:
+        assert found == wanted, f"operation {self.position}: {what}\n  found  {found}\n  wanted {wanted}"
 
     def replay(self) -> None:
         """Every history, read anew, is the recorded copies in their order: no gap, nothing lost, nothing made up."""
@@ -227,7 +231,7 @@ def _shown(answer: Any) -> Any:
     if isinstance(answer, OperationFailure):
         details = answer.details if isinstance(answer.details, dict) else {}
         kept = {key: value for key, value in sorted(details.items()) if key not in DRIVERS_OWN}
-        return type(answer).__name__, str(answer._message), answer.code, _shown(kept)
+        return type(answer).__name__, _without_drivers_own(str(answer)), answer.code, _shown(kept)
     if isinstance(answer, Exception):
         return type(answer).__name__, _without_drivers_own(str(answer)), type(answer.__cause__).__name__
     if isinstance(answer, mongoengine.Document):

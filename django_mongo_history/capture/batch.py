@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.results import BulkWriteResult
 
 from django_mongo_history.capture import works
@@ -52,8 +52,10 @@ class Batch:
         writes: list[Write] = []
         for part in self.parts:
             outcome = part.work.attempt(session, transactional=transactional)
-            add(counts, part, outcome.result)
             writes.extend(outcome.writes)
+            if isinstance(outcome.result, Failure):  # of a part on its own: what it wrote is recorded first
+                return Outcome(outcome.result, writes)
+            add(counts, part, outcome.result)
         return Outcome(counts, writes)
 
     def original(self, session: Any) -> Any:
@@ -81,9 +83,11 @@ def bulk_write(run: Run, requests: list[Any], options: dict[str, Any]) -> Any:
             position, error = failure
             errors.append({**error, "index": chunk[position].index})
             parts = [] if ordered else chunk[position + 1 :] + parts
-    if errors:
+    if errors and run.acknowledged:
+        errors.sort(key=lambda error: error["index"])
         raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": [], **counts})
-    return BulkWriteResult({"writeErrors": [], "writeConcernErrors": [], **counts}, run.acknowledged)
+    answer = {"writeErrors": [], "writeConcernErrors": [], **counts}
+    return BulkWriteResult(answer if run.acknowledged else {}, run.acknowledged)
 
 
 def _chunk(
@@ -112,8 +116,11 @@ def _one_by_one(
             merge(counts, run.deliver(_batch(run, [part], options)))
         except BulkWriteError as error:
             return counts, (position, error.details["writeErrors"][0])
-        except Exception:
-            _raise_as_bulk(run, part, options)
+        except OperationFailure:
+            try:
+                _raise_as_bulk(run, part, options)
+            except BulkWriteError as error:
+                return counts, (position, error.details["writeErrors"][0])
             raise
     return counts, None
 
@@ -205,8 +212,6 @@ def blank_counts() -> dict[str, Any]:
 
 def add(counts: dict[str, Any], part: Part, result: Any) -> None:
     """Count the answer of one request."""
-    if isinstance(result, Failure):
-        raise result.error
     found = part.count(result)
     merge(counts, {**blank_counts(), **found})
     if "upserted_id" in found:

@@ -45,7 +45,7 @@ def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
                 errors.extend({**one, "index": low + one["index"]} for one in error.details["writeErrors"])
             if ordered:
                 break
-    if errors:
+    if errors and run.acknowledged:
         raise BulkWriteError(_details(errors, inserted))
     return InsertManyResult([document["_id"] for document in sent], run.acknowledged)
 
@@ -85,38 +85,43 @@ def update_many(run: Run, query: Any, update: Any, options: dict[str, Any]) -> A
     """`update_many`, in one go where it is one chunk at most."""
 
     def call(query: Any, session: Any) -> Any:
-        done = run.images.plain.update_many(query, update, **options, **run.session_option(session))
-        return UpdateResult(done.raw_result, run.acknowledged)
+        return run.images.plain.update_many(query, update, **options, **run.session_option(session))
 
     def call_chunk(query: Any, session: Any) -> Any:
         existing = {**options, "upsert": False}
         return run.images.plain.update_many(query, update, **existing, **run.session_option(session))
 
     try:
-        return run.deliver(_many(run, query, call, options, update=update, limit=run.environment.chunk_size))
+        done = run.deliver(_many(run, query, call, options, update=update, limit=run.environment.chunk_size))
+        return done if run.acknowledged else UpdateResult(None, run.acknowledged)
     except TooManyError:
         results = list(_chunked(run, query, call_chunk, options, update=update))
+    if not run.acknowledged:
+        return UpdateResult(None, run.acknowledged)
     raw = {
         "n": sum(result.raw_result.get("n", 0) for result in results),
         "nModified": sum(result.raw_result.get("nModified", 0) for result in results),
         "ok": 1.0,
         "updatedExisting": True,
     }
-    return UpdateResult(raw, run.acknowledged)
+    return UpdateResult(raw, acknowledged=True)
 
 
 def delete_many(run: Run, query: Any, options: dict[str, Any]) -> Any:
     """`delete_many`, in one go where it is one chunk at most."""
 
     def call(query: Any, session: Any) -> Any:
-        done = run.images.plain.delete_many(query, **options, **run.session_option(session))
-        return DeleteResult(done.raw_result, run.acknowledged)
+        return run.images.plain.delete_many(query, **options, **run.session_option(session))
 
     try:
-        return run.deliver(_many(run, query, call, options, limit=run.environment.chunk_size))
+        done = run.deliver(_many(run, query, call, options, limit=run.environment.chunk_size))
+        return done if run.acknowledged else DeleteResult(None, run.acknowledged)
     except TooManyError:
         results = list(_chunked(run, query, call, options))
-    return DeleteResult({"n": sum(result.raw_result["n"] for result in results), "ok": 1.0}, run.acknowledged)
+    if not run.acknowledged:
+        return DeleteResult(None, run.acknowledged)
+    count = sum(result.raw_result["n"] for result in results)
+    return DeleteResult({"n": count, "ok": 1.0}, acknowledged=True)
 
 
 def _many(run: Run, query: Any, call: Any, options: dict[str, Any], **shape: Any) -> Many:

@@ -93,10 +93,13 @@ class RecordingMethods:
             done = run.images.plain.insert_one(sent, **options, **run.session_option(session))
             return InsertOneResult(done.inserted_id, run.acknowledged)
 
-        return run.deliver(works.Insert(run.images, run.namespace, [sent], call))
+        done = run.deliver(works.Insert(run.images, run.namespace, [sent], call))
+        return InsertOneResult(sent["_id"], acknowledged=False) if done is None else done
 
     def insert_many(self, documents: Any, *args: Any, **options: Any) -> Any:
         options = _named("insert_many", 1, args, options)
+        if isinstance(documents, Iterable) and not isinstance(documents, Mapping):
+            documents = list(documents)
         if not self._is_recording() or not _are_documents(documents):
             return self._beneath("insert_many")(documents, **options)
         return bulk.insert_many(self._run(options.pop("session", None)), list(documents), options)
@@ -316,6 +319,4 @@ def _named(method: str, given: int, args: tuple[Any, ...], options: dict[str, An
 
 
 def _are_documents(documents: Any) -> bool:
-    return isinstance(documents, (list, tuple)) and all(
-        isinstance(document, Mapping) for document in documents
-    )
+    return isinstance(documents, list) and all(isinstance(document, Mapping) for document in documents)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import bson
-from pymongo.errors import OperationFailure
-from pymongo.results import UpdateResult
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from django_mongo_history import context
 from django_mongo_history.capture.works import Failure, Single
@@ -56,21 +55,22 @@ class Run:
     ) -> Any:
         """Deliver a write of at most one document."""
         given = {name: value for name, value in parts.items() if value is not None}
-        return self.deliver(Single(self.images, self.namespace, given, call, answer))
+        done = self.deliver(Single(self.images, self.namespace, given, call, answer))
+        return answer(Found(None), None) if done is None else done
 
     def deliver(self, work: Work) -> Any:
-        """Do the write and record it; what it answers, or raise what it raises."""
+        """Do the write and record it; what it answers (None: it failed unacknowledged), or raise what it raises."""
         try:
             result, records = self._delivered(work)
         except OperationFailure:
             if self.acknowledged:
                 raise
-            return UpdateResult(
-                {}, acknowledged=False
-            )  # nobody waits for the answer of an unacknowledged write
+            return None
         for record in records:
             context.consume_appended(record.key)
         if isinstance(result, Failure):
+            if not self.acknowledged and not isinstance(result.error, BulkWriteError):
+                return None
             raise result.error
         return result
 

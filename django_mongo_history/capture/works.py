@@ -16,7 +16,7 @@ import bson
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from bson.regex import Regex
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, WriteConcernError
 from pymongo.results import DeleteResult, UpdateResult
 
 from django_mongo_history.core import after_image, elements, values
@@ -59,6 +59,12 @@ class Insert:
             failed = {failure["index"] for failure in error.details["writeErrors"]}
             reached = error.details["nInserted"] + len(failed)
             stored = [sent for index, sent in enumerate(stored[:reached]) if index not in failed]
+            answer = Failure(error)
+        except OperationFailure as error:
+            if transactional:
+                raise
+            # An unmet write concern says so after the write; anything else instead of it.
+            stored = stored if isinstance(error, WriteConcernError) else []
             answer = Failure(error)
         return Outcome(
             answer, [write_of(self.namespace, None, self._after(sent, session)) for sent in stored]
@@ -168,7 +174,8 @@ class Single:
 
     def _best_effort(self, session: Any) -> Outcome:
         """Without transactions: find, then write the found document only; its images hold unless another writes it."""
-        options = {name: self.parts[name] for name in ("sort", "hint", "collation") if self.parts.get(name)}
+        names = ("sort", "hint", "collation", "let")
+        options = {name: self.parts[name] for name in names if self.parts.get(name)}
         before = self.images.find_one(self.parts["query"], session, **options)
         if before is None:
             return self._upsert(session) if self.parts.get("upsert") else Outcome(self.call(session))
@@ -179,21 +186,21 @@ class Single:
 
     def _upsert(self, session: Any) -> Outcome:
         """Where nothing matched: the form that tells the `_id` it made."""
-        options = {
-            name: self.parts[name] for name in ("hint", "collation", "array_filters") if self.parts.get(name)
-        }
+        names = ("hint", "collation", "array_filters", "let", "comment", "bypass_document_validation")
+        options = {name: self.parts[name] for name in names if self.parts.get(name)}
         update = self.parts["update"]
         plain = self.images.plain
         method = plain.replace_one if _is_replacement(update) else plain.update_one
         result = method(self.parts["query"], update, upsert=True, **options)
-        if result.upserted_id is None and result.matched_count:
+        upserted = (result.raw_result or {}).get("upserted", ABSENT)
+        if upserted is ABSENT and result.matched_count:
             logger.warning(
                 "%s: another writer made the document that an upsert was about to make; what it was before is not "
                 "known, its next version shows the change as external.",
                 self.namespace,
             )
             return Outcome(self.answer(Found(None), None))
-        return self._outcome(Found(None, result.upserted_id), session)
+        return self._outcome(Found(None, upserted), session)
 
     def _guarded(self, before: bytes) -> dict[str, Any]:
         return {"$and": [self.parts["query"], {"_id": id_of(before)}]}
@@ -223,7 +230,13 @@ class Many:
         if self.limit is not None and len(befores) > self.limit:
             raise TooManyError
         query = self.query if transactional or not befores else _only(self.query, befores)
-        result = self.call(query, session)
+        try:
+            result = self.call(query, session)
+        except OperationFailure as error:
+            if transactional:
+                raise
+            # Outside a transaction the documents before the one that failed are written.
+            return Outcome(Failure(error), self._read(befores, session))
         writes = self._deleted(befores) if self.update is None else self._updated(befores, result, session)
         return Outcome(result, writes)
 
@@ -245,9 +258,9 @@ class Many:
             else:
                 writes.append(write_of(self.namespace, before, computed))
         writes.extend(self._read(unknown, session))
-        upserted = getattr(result, "upserted_id", None)
-        if upserted is not None or (getattr(result, "raw_result", None) or {}).get("upserted") is not None:
-            after = self.images.find_one({"_id": upserted}, session)
+        answer = getattr(result, "raw_result", None) or {}
+        if "upserted" in answer:  # its value may be None
+            after = self.images.find_one({"_id": answer["upserted"]}, session)
             writes.append(write_of(self.namespace, None, after))
         return writes
 
@@ -287,6 +300,8 @@ def update_result(
     found: Found, after: bytes | None, *, acknowledged: bool, decode: Callable[[Any], Any]
 ) -> UpdateResult:
     """What `update_one` and `replace_one` answer."""
+    if not acknowledged:
+        return UpdateResult(None, acknowledged)
     matched = found.before is not None
     raw: dict[str, Any] = {"n": 1 if after is not None or matched else 0}
     upserted = not matched and after is not None
@@ -301,4 +316,5 @@ def update_result(
 
 def delete_result(found: Found, *, acknowledged: bool) -> DeleteResult:
     """What `delete_one` and a `delete_many` of one document answer."""
-    return DeleteResult({"n": int(found.before is not None), "ok": 1.0}, acknowledged)
+    raw = {"n": int(found.before is not None), "ok": 1.0}
+    return DeleteResult(raw if acknowledged else None, acknowledged)

@@ -83,6 +83,11 @@ class EncodedPatch(NamedTuple):
     key_order: list[Any]
     paths: list[list[PathPart]]
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in a stored version."""
+        return len(self.patch) + (len(values.encode_value(self.key_order)[1]) if self.key_order else 0)
+
 
 def diff_images(before: bytes, after: bytes) -> EncodedPatch:
     """
@@ -93,7 +98,7 @@ def diff_images(before: bytes, after: bytes) -> EncodedPatch:
     """
     left, right = _align(before, after)
     found = _encoded(left, right)
-    if found is None or len(found.patch) > len(before) + len(after) + 1024:
+    if found is None or found.size > len(before) + len(after) + 1024:
         found = _encoded(*_align_whole(left, right, before, after))
     if found is None:
         raise PatchError("no patch leads from one document to the other and back")

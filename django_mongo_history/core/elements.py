@@ -96,8 +96,8 @@ def value_end(document: bytes, kind: int, start: int) -> int:
     raise ValueError(f"unknown BSON type 0x{kind:02x}")
 
 
-def assemble(parts: Iterable[Element]) -> bytes:
-    """A document (or array) of these elements, byte for byte."""
+def assemble(parts: Iterable[tuple[bytes, int, bytes]]) -> bytes:
+    """A document (or array) of these elements (name, kind, value), byte for byte."""
     pieces = [b""]
     for name, kind, value in parts:
         pieces.append(b"%c%b\x00%b" % (kind, name, value))
@@ -108,7 +108,7 @@ def assemble(parts: Iterable[Element]) -> bytes:
 
 def assemble_array(values: Iterable[tuple[int, bytes]]) -> bytes:
     """An array of these values, each a type byte and its bytes, under the canonical names 0, 1, 2…"""
-    return assemble(Element(b"%d" % index, kind, value) for index, (kind, value) in enumerate(values))
+    return assemble((b"%d" % index, kind, value) for index, (kind, value) in enumerate(values))
 
 
 def text(encoded: bytes) -> bytes:

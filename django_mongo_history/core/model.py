@@ -59,6 +59,8 @@ class Marker(Enum):
     def __repr__(self) -> str:
         return self.name
 
+    __str__ = __repr__
+
     def __bool__(self) -> bool:
         return False
 

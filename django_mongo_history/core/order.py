@@ -43,7 +43,7 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
         region = ordered[low:high]
         trail = _trails(region, start, end)
         around = _Around(ordered[low - 1] if low else None, ordered[high] if high < len(ordered) else None)
-        if around.gaps(trail) < around.gaps(region):
+        if around.gaps(trail) < around.gaps(region) and _is_within_clocks(trail):
             ordered[low:high] = trail
     return ordered
 
@@ -53,7 +53,11 @@ def _sort_key(entry: Entry) -> tuple[int, int, bytes]:
 
 
 def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
-    """Half-open ranges around the links that do not fit, within the window; overlapping ones are one."""
+    """
+    Half-open ranges around the links that do not fit, within the window; overlapping ones are one.
+
+    Nothing changes places across a pause longer than the window, but the versions on either side of it may have.
+    """
     times = [entry.order.time for entry in ordered]
     regions: list[tuple[int, int]] = []
     for index in range(len(ordered) - 1):
@@ -61,15 +65,26 @@ def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
         if one.after == other.before:
             continue
         window = _window(one, other)
-        if times[index + 1] - times[index] > window:
-            continue
         low = bisect_left(times, times[index] - window)
         high = bisect_right(times, times[index + 1] + window)
-        if regions and low <= regions[-1][1]:
-            regions[-1] = (regions[-1][0], max(high, regions[-1][1]))
-        else:
-            regions.append((low, high))
+        is_pause = times[index + 1] - times[index] > window
+        for bounds in [(low, index + 1), (index + 1, high)] if is_pause else [(low, high)]:
+            if regions and bounds[0] < regions[-1][1]:
+                regions[-1] = (regions[-1][0], max(bounds[1], regions[-1][1]))
+            else:
+                regions.append(bounds)
     return regions
+
+
+def _is_within_clocks(trail: Sequence[Entry]) -> bool:
+    """Whether no version has changed places with one from which it lies further away than clocks can be wrong."""
+    latest = trail[0]
+    for entry in trail:
+        if entry.order.time >= latest.order.time:
+            latest = entry
+        elif latest.order.time - entry.order.time > _window(latest, entry):
+            return False
+    return True
 
 
 def _window(one: Entry, other: Entry) -> int:

@@ -28,14 +28,15 @@ def lay_over(state: bytes, image: bytes, policy: Policy) -> bytes:
 
 
 def _documents(state: bytes, image: bytes, rules: Rules) -> bytes:
-    present = {part.name: part for part in elements.elements(image)}
+    parts = elements.elements(image)
+    present = {part.name: part for part in parts}
     merged = [_inside(part, present.get(part.name), rules) for part in elements.elements(state)]
     place = {part.name: index for index, part in enumerate(merged)}
     kept: dict[int, list[Element]] = {}
     behind = -1
-    for name, part in present.items():
-        behind = place.get(name, behind)
-        if rules_below(rules, name) is None:
+    for part in parts:
+        behind = place.get(part.name, behind)
+        if rules_below(rules, part.name) is None:
             kept.setdefault(behind, []).append(part)
     result = list(kept.get(-1, ()))
     for index, part in enumerate(merged):

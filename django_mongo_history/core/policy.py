@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
+from zlib import crc32
 
 from bson import ObjectId
 
@@ -73,8 +74,13 @@ class Policy:
         )
 
     def wants_snapshot(self, version_id: ObjectId) -> bool:
-        """Whether this version also stores its whole state: decided by its id, so that nobody has to count."""
-        return int.from_bytes(version_id.binary[-3:], "big") % self.snapshot_every == 0
+        """
+        Whether this version also stores its whole state: decided by its id, so that nobody has to count.
+
+        By a checksum of it, because ids ascend by one: jobs that write the same documents again and again would give
+        each of them every Nth id, and some of them never a snapshot.
+        """
+        return crc32(version_id.binary) % self.snapshot_every == 0
 
 
 def prune(image: bytes, policy: Policy) -> bytes:

@@ -8,11 +8,13 @@ through a function that the caller gives.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bson import ObjectId
+from bson.errors import BSONError
 
 from django_mongo_history.core import diff, values
 from django_mongo_history.core.diff import Patch, PatchError
@@ -36,11 +38,19 @@ FetchRecords = Callable[[Sequence[ObjectId]], Records]
 
 
 def segments(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
-    """Half-open ranges of versions whose links fit one to the next."""
+    """
+    Half-open ranges of versions whose links fit one to the next, within one life of the document.
+
+    A create after a delete fits, but no patch leads across: there is no state in between.
+    """
     found: list[tuple[int, int]] = []
     start = 0
     for index in range(1, len(ordered) + 1):
-        if index == len(ordered) or ordered[index - 1].after != ordered[index].before:
+        if (
+            index == len(ordered)
+            or ordered[index - 1].after != ordered[index].before
+            or not ordered[index].before
+        ):
             found.append((start, index))
             start = index
     return found
@@ -68,6 +78,7 @@ class Replay:
         self._fetch = fetch
         self._live = live
         self._states: dict[tuple[int, int], bytes] = {}
+        self._anchors: dict[tuple[int, int], list[_Anchor]] = {}
         self._segment_of: dict[int, tuple[int, int]] = {
             position: bounds for bounds in segments(ordered) for position in range(*bounds)
         }
@@ -102,7 +113,7 @@ class Replay:
         failures: list[BrokenChainError] = []
         for route in self._routes(bounds, node):
             try:
-                return self._remember((bounds[0], node), self._follow(route))
+                return self._remember((bounds[0], node), self._follow(route, bounds))
             except BrokenChainError as error:
                 failures.append(error)
         raise self._unknown(node, bounds, failures)
@@ -131,47 +142,57 @@ class Replay:
 
     def _routes(self, bounds: tuple[int, int], node: int) -> Iterator[_Route]:
         """The ways to a node: from the nearest known one before it and from the nearest after it, shorter first."""
-        anchors = self._anchors(bounds)
-        back = [anchor for anchor in anchors if anchor.node <= node]
-        ahead = [anchor for anchor in anchors if anchor.node >= node]
-        routes = [_Route(anchor, node) for anchor in back[-2:] + ahead[:2]]
-        routes.sort(key=lambda route: len(route.rows()))
-        return iter(dict.fromkeys(routes))
+        anchors = {*self._nearest(self._stored(bounds), node), *self._nearest(self._remembered(bounds), node)}
+        routes = [_Route(anchor, node) for anchor in anchors]
+        return iter(sorted(routes, key=lambda route: (len(route.rows()), route.anchor.node, route.rows())))
 
-    def _anchors(self, bounds: tuple[int, int]) -> list[_Anchor]:
+    def _nearest(self, anchors: list[_Anchor], node: int) -> list[_Anchor]:
+        """Two on each side (those at the node count for both), so that one broken row is no dead end."""
+        low = bisect_left(anchors, node, key=lambda anchor: anchor.node)
+        high = bisect_right(anchors, node, key=lambda anchor: anchor.node)
+        return anchors[max(high - 2, 0) : high] + anchors[low : low + 2]
+
+    def _remembered(self, bounds: tuple[int, int]) -> list[_Anchor]:
         start, stop = bounds
+        nodes = {node for (segment, node) in self._states if segment == start}
+        if self._live is not None and stop == len(self._ordered):
+            nodes.add(stop)
+        return [_Anchor(node, None) for node in sorted(nodes)]
+
+    def _stored(self, bounds: tuple[int, int]) -> list[_Anchor]:
+        if bounds not in self._anchors:
+            self._anchors[bounds] = list(self._stored_anchors(bounds))
+        return self._anchors[bounds]
+
+    def _stored_anchors(self, bounds: tuple[int, int]) -> Iterator[_Anchor]:
+        """In the order of their nodes."""
         stored = self._snapshots()
-        found: list[_Anchor] = []
-        for position in range(start, stop):
+        for position in range(*bounds):
             entry = self._ordered[position]
             if entry.operation in (Operation.DELETE, Operation.BASELINE):
-                found.append(_Anchor(position, position))
+                yield _Anchor(position, position)
             if entry.operation is not Operation.DELETE and entry.id in stored:
-                found.append(_Anchor(position + 1, position))
-        found.extend(_Anchor(node, None) for (segment, node) in self._states if segment == start)
-        if self._live is not None and stop == len(self._ordered):
-            found.append(_Anchor(stop, None))
-        found.sort(key=lambda anchor: (anchor.node, anchor.row is not None))
-        return found
+                yield _Anchor(position + 1, position)
 
-    def _follow(self, route: _Route) -> bytes:
+    def _follow(self, route: _Route, bounds: tuple[int, int]) -> bytes:
         records = self._fetch([self._ordered[index].id for index in route.rows()])
-        state = self._anchor_state(route.anchor, records)
+        state = self._anchor_state(route.anchor, bounds, records)
         node = route.anchor.node
         while node != route.node:
-            position = node if node < route.node else node - 1
-            record = self._readable(records, self._ordered[position].id)
-            state = self._apply(record, state) if node < route.node else self._unapply(record, state)
-            node += 1 if node < route.node else -1
+            step = 1 if node < route.node else -1
+            entry = self._ordered[min(node, node + step)]
+            if entry.before != entry.after:  # else a baseline, or only hidden paths changed
+                record = self._readable(records, entry.id)
+                state = self._apply(record, state) if step > 0 else self._unapply(record, state)
+            node += step
         return state
 
-    def _anchor_state(self, anchor: _Anchor, records: Records) -> bytes:
+    def _anchor_state(self, anchor: _Anchor, bounds: tuple[int, int], records: Records) -> bytes:
         if anchor.row is None:
-            for (_segment, node), state in self._states.items():
-                if node == anchor.node:
-                    return state
-            assert self._live is not None
-            return self._live
+            # By segment and node: where one segment ends and the next begins, two states have the same number.
+            known = self._states.get((bounds[0], anchor.node), self._live)
+            assert known is not None
+            return known
         record = self._readable(records, self._ordered[anchor.row].id)
         expected = record.before if record.operation is Operation.DELETE else record.after
         return self._proven(record, record.snapshot or b"", expected)
@@ -191,11 +212,9 @@ class Replay:
         return self._step(record, state, diff.invert(patch_of(record)), record.before)
 
     def _step(self, record: VersionRecord, state: bytes, patch: Patch, expected: bytes | None) -> bytes:
-        if record.before == record.after:  # a baseline, or a version that changed hidden paths only
-            return state
         try:
             result = values.encode(diff.apply_in_place(patch, values.decode(state)))
-        except PatchError as error:
+        except (BSONError, TypeError, ValueError) as error:
             raise unreadable(self._key, Unreadable(record.id, f"its patch does not fit: {error}")) from error
         return self._proven(record, result, expected)
 

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 import bson
@@ -133,7 +134,8 @@ def sort_key(value: Any) -> tuple[Any, ...]:
 
 def _number(value: Any) -> tuple[int, Any]:
     number = value.to_decimal() if isinstance(value, Decimal128) else value
-    return (0, 0) if math.isnan(number) else (1, number)  # NaN sorts before all numbers
+    is_nan = number.is_nan() if isinstance(number, Decimal) else math.isnan(number)
+    return (0, 0) if is_nan else (1, number)  # NaN sorts before all numbers
 
 
 def _encode_slowly(value: Any) -> tuple[int, bytes]:
@@ -169,6 +171,17 @@ def _unique(document: bytes) -> list[elements.Element]:
 
 
 def _decode_slowly(part: elements.Element) -> Any:
+    try:
+        value = bson.decode(elements.assemble([part._replace(name=b"v")]), EXACT)["v"]
+        if encode_value(value) == (part.kind, part.value):
+            return value
+    except (BSONError, ValueError, OverflowError):
+        pass
+    return _decode_odd(part)
+
+
+def _decode_odd(part: elements.Element) -> Any:
+    """A value that PyMongo cannot carry: as much of what is inside of it as it can."""
     if part.kind == elements.DOCUMENT:
         try:
             return _decode_document(part.value)
@@ -178,16 +191,6 @@ def _decode_slowly(part: elements.Element) -> Any:
         inner = elements.elements(part.value)
         if all(child.name == b"%d" % index for index, child in enumerate(inner)):
             return [_decode_slowly(child) for child in inner]
-        return RawValue(part.kind, part.value)
-    return _decode_scalar(part)
-
-
-def _decode_scalar(part: elements.Element) -> Any:
-    try:
-        value = bson.decode(elements.assemble([part._replace(name=b"v")]), EXACT)["v"]
-        if encode_value(value) == (part.kind, part.value):
-            return value
-    except (BSONError, ValueError, OverflowError):
-        if part.kind == _TEXT:
-            return part.value[4:-1].decode("utf-8", _TEXT_ERRORS)
+    if part.kind == _TEXT:
+        return part.value[4:-1].decode("utf-8", _TEXT_ERRORS)
     return RawValue(part.kind, part.value)

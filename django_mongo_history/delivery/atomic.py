@@ -121,7 +121,7 @@ def _attempt(job: Job, session: Any) -> Outcome:
         if error.has_error_label(_TRANSIENT):
             raise
         _abort(session)
-        _raise_original(job, session)
+        raise_original(job, session)
         raise _AgainError from error
 
 
@@ -149,7 +149,7 @@ def _abort(session: Any) -> None:
         session.abort_transaction()
 
 
-def _raise_original(job: Job, session: Any) -> None:
+def raise_original(job: Job, session: Any) -> None:
     """Raise what the caller's own call raises, from a transaction that leaves no trace."""
     _start(job, session)
     try:

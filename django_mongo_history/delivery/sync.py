@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from pymongo.errors import OperationFailure, WriteConcernError
+
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery import atomic
 from django_mongo_history.delivery.base import Job, Outcome, cluster_time
@@ -36,13 +38,37 @@ def deliver(
             made[:] = job.record(outcome.writes, cluster_time(session))
             return made
 
-        result, records = atomic.in_transaction(job, finish, timeout_s=timeout_s)
+        try:
+            result, records = atomic.in_transaction(job, finish, timeout_s=timeout_s)
+        except WriteConcernError:  # committed, though not on as many members as the caller asked for
+            _append(job, made, raises=raises)
+            raise
     else:
         with _session(job, has_sessions=has_transactions) as session:
-            outcome = job.work.attempt(session, transactional=False)
+            outcome = _attempted(job, session, has_transactions=has_transactions)
             result, records = outcome.result, job.record(outcome.writes, cluster_time(session))
     _append(job, records, raises=raises)
     return result, records
+
+
+def _attempted(job: Job, session: Any, *, has_transactions: bool) -> Outcome:
+    """
+    The attempt. Our form of a call fails in other words than the caller's own, so that one is asked for the error.
+    """
+    try:
+        return job.work.attempt(session, transactional=False)
+    except WriteConcernError:
+        raise  # it was done, though not on as many members as the caller asked for
+    except OperationFailure:
+        if has_transactions:
+            atomic.raise_original(job, session)
+            return job.work.attempt(session, transactional=False)
+        result = job.work.original(session)
+    logger.warning(
+        "%s: a write that failed at first was done by the caller's own call; readers will show it as external.",
+        job.collection.full_name,
+    )
+    return Outcome(result)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from mongoengine.errors import FieldDoesNotExist, NotRegistered, ValidationError
 from django_mongo_history.core import values
 from django_mongo_history.core.model import State
 from django_mongo_history.documents.classes import find_class
+from django_mongo_history.documents.paths import is_document_class
 
 
 def user_values(document: bytes, codec_options: CodecOptions[Any]) -> State:
@@ -90,8 +91,10 @@ def load_problem(document_class: type[Any], state: Mapping[str, Any]) -> str | N
     if isinstance(name, str) and find_class(name) is None:
         return f"its class {name!r} is not known any more"
     chosen = find_class(name) if isinstance(name, str) else document_class
+    if chosen is None or not is_document_class(chosen):
+        return "its class is not known any more"
     try:
-        _from_son(chosen or document_class, state)
+        _from_son(chosen, state)
     except (FieldDoesNotExist, NotRegistered, ValidationError, ValueError, TypeError, KeyError) as error:
         return f"today's class cannot load it: {error}"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -121,7 +121,7 @@ def find_changesets(
     """
     query = Query(
         user=None if user is None else user_wanted(user),
-        before=None if until is None else aware(until, name="until"),
+        before=None if until is None else _just_after(aware(until, name="until")),
     )
     if touching is not None:
         source = sources.of_class(touching)
@@ -133,3 +133,8 @@ def find_changesets(
         if is_wanted and record.changeset is not None:
             found.setdefault(record.changeset)
     return [Changeset(sources, changeset_id) for changeset_id in found]
+
+
+def _just_after(moment: datetime) -> datetime:
+    """The first millisecond behind a moment: the store's bounds are exclusive."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000) + timedelta(milliseconds=1)

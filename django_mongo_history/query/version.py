@@ -50,7 +50,7 @@ class Version:
         index: int | None = None,
     ) -> None:
         self._sources = sources
-        self._source = source
+        self._source = source if history is None else history.source
         self._record = record
         self._history = history
         self._index = index

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import bson
@@ -26,7 +26,7 @@ def changes_of(record: VersionRecord, view: View) -> list[Change]:
     Raises: BrokenChainError for a patch that cannot be read.
     """
     found = list(_expanded(shown_entries(record, view)))
-    found.extend(_reordered(record, view.policy))
+    found.extend(_reordered(record.key_order or (), view.policy))
     found.extend(
         Change(tuple(path.split(".")), HIDDEN, HIDDEN, "change")
         for path in record.hidden_changed
@@ -38,8 +38,11 @@ def changes_of(record: VersionRecord, view: View) -> list[Change]:
 def changes_between(
     before: bytes | None, after: bytes | None, codec_options: CodecOptions[Any]
 ) -> list[Change]:
-    """The changes from one state to another."""
-    return list(_expanded(patch_between(before, after, codec_options)))
+    """The changes from one state to another, both as today's policy shows them."""
+    found = list(_expanded(patch_between(before, after, codec_options)))
+    if before is not None and after is not None:
+        found.extend(_reordered(diff.diff_images(before, after).key_order, Policy()))
+    return found
 
 
 def patch_between(
@@ -87,9 +90,9 @@ def _expanded(entries: PatchEntries) -> Iterator[Change]:
             yield Change((*path, key), old, new, operation)
 
 
-def _reordered(record: VersionRecord, rules: Policy) -> Iterator[Change]:
+def _reordered(key_order: Iterable[Any], rules: Policy) -> Iterator[Change]:
     """Documents whose keys changed places while none came or went."""
-    for path, old_keys, new_keys in record.key_order or ():
+    for path, old_keys, new_keys in key_order:
         where: Path = tuple(path)
         is_same = bool(old_keys and new_keys and sorted(old_keys) == sorted(new_keys))
         if is_same and not _is_pruned(where, rules):

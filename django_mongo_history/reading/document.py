@@ -15,6 +15,7 @@ from bson import ObjectId
 
 from django_mongo_history.core import chain, order, policy, values
 from django_mongo_history.core.chain import Live, Step
+from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, VersionRecord
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.replay import Records, Replay, Unreadable, unreadable
@@ -190,16 +191,19 @@ def read_document(source: Source, document_id: Any) -> DocumentHistory:
         return source.entries(document_id, session), image
 
     entries, image = source.consistently(read)
-    return DocumentHistory(source, key, entries, image, _Rows(source))
+    rows = _Rows(source)
+    return DocumentHistory(_own(source, entries, image, rows), key, entries, image, rows)
 
 
 def read_documents(
     source: Source, found: Iterable[tuple[Any, list[Entry], bytes | None]]
 ) -> list[DocumentHistory]:
     """Histories of documents whose entries and images are read already; they share one reading of snapshots."""
-    rows = _Rows(source)
+    rows, found = _Rows(source), list(found)
+    if source.environment.registry.varies_below(source.tracked.document_class):
+        rows.fetch([_last(entries).id for _document_id, entries, image in found if image is None and entries])
     histories = [
-        DocumentHistory(source, source.key(document_id), entries, image, rows)
+        DocumentHistory(_own(source, entries, image, rows), source.key(document_id), entries, image, rows)
         for document_id, entries, image in found
     ]
     stored = [history.key.document_id for history in histories if history.steps]
@@ -208,6 +212,21 @@ def read_documents(
         for history in histories:
             history.know_snapshots(snapshots)
     return histories
+
+
+def _own(source: Source, entries: Sequence[Entry], image: bytes | None, rows: _Rows) -> Source:
+    """The source under the rules of the document's own class: of the one it is now, or was when it was deleted."""
+    if image is not None:
+        return source.under_rules_of(class_name(image))
+    if not entries or not source.environment.registry.varies_below(source.tracked.document_class):
+        return source
+    last = _last(entries)
+    record = rows.fetch([last.id]).get(last.id)
+    return source.under_rules_of(record.document_class) if isinstance(record, VersionRecord) else source
+
+
+def _last(entries: Iterable[Entry]) -> Entry:
+    return max(entries, key=lambda entry: (entry.order, entry.id))
 
 
 def prefetch_states(histories: Iterable[tuple[DocumentHistory, int]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any, Final, TypeVar
@@ -76,6 +76,13 @@ class Source:
     def view(self) -> View:
         """How its versions are shown."""
         return View(self.policy, self.tracked.renamed, self.codec_options)
+
+    def under_rules_of(self, class_name: str | None) -> Source:
+        """The same for a document of this `_cls`: a subclass may have rules of its own, which then are the document's."""
+        found = self.environment.registry.of_image(class_name, self.tracked.document_class)
+        if found is None or found is self.tracked or found.policy == self.policy:
+            return self
+        return replace(self, tracked=replace(self.tracked, policy=found.policy))
 
     def entries(self, document_id: Any, session: Any) -> list[Entry]:
         """What order needs of all versions of a document, wherever they are filed."""

@@ -148,6 +148,9 @@ def plan_take_back(
     """
     plan = Plan(revert_of=revert_of, force=force, keeps_versions=keeps_versions)
     for source, goals in _grouped(records):
+        if source.environment.registry.get(source.tracked.document_class) is None:
+            plan.conflicts.extend(_not_recordable(source, document_id) for document_id, _goal in goals.values())
+            continue
         wanted = [document_id for document_id, _goal in goals.values()]
         for histories in scan(source, document_ids=wanted, chunk_size=source.environment.chunk_size):
             pairs = [
@@ -158,14 +161,19 @@ def plan_take_back(
     return plan
 
 
+def _not_recordable(source: Source, document_id: Any) -> Conflict:
+    reason = "its class is not tracked any more, so what is written now would have no version"
+    return Conflict(source.key(document_id), source.tracked.label, reason)
+
+
 def _grouped(
     records: Iterable[tuple[Source, VersionRecord]],
 ) -> Iterator[tuple[Source, dict[tuple[int, bytes], tuple[Any, Goal]]]]:
     """Source by source the documents that these versions are of, each with its goal; a document comes once."""
     found: dict[tuple[str, tuple[int, bytes]], tuple[Source, Any, set[ObjectId]]] = {}
     for source, record in records:
-        name = source.namespace, values.encode_value(record.document_id)
-        found.setdefault(name, (source, record.document_id, set()))[2].add(record.id)
+        place = source.namespace, values.encode_value(record.document_id)
+        found.setdefault(place, (source, record.document_id, set()))[2].add(record.id)
     grouped: dict[int, tuple[Source, dict[tuple[int, bytes], tuple[Any, Goal]]]] = {}
     for (_namespace, name), (source, document_id, ids) in found.items():
         goals = grouped.setdefault(id(source), (source, {}))[1]
@@ -185,7 +193,7 @@ def decide(source: Source, history: DocumentHistory, goal: Goal, *, force: bool)
     elif state == history.now():
         decision = Decision(history.image, history.image)
     else:
-        decision = Decision(history.image, _laid_over(state, history.image, source))
+        decision = Decision(history.image, _laid_over(state, history.image, history.source))
     if decision.kind in (Kind.UPDATE, Kind.RESTORE):
         _check_writable(source, decision.after or b"", force=force)
     return decision

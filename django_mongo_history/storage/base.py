@@ -41,6 +41,9 @@ class Query:
 class Store(Protocol):
     """What delivery and reading need. `session` is the driver's, for stores that take part in transactions."""
 
+    name: str
+    """What people call it: for MongoDB `database.collection`."""
+
     def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
         """
         Store versions. One that is there already stays as it is.

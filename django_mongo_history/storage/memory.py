@@ -18,6 +18,8 @@ from django_mongo_history.storage.base import Query
 class MemoryStore:
     """Versions in a dict. Not for use across processes; inside one it is as strict as the real one."""
 
+    name = "memory"
+
     def __init__(self) -> None:
         self._records: dict[ObjectId, VersionRecord] = {}
 
@@ -29,7 +31,7 @@ class MemoryStore:
         return [
             _entry(record)
             for record in self._records.values()
-            if record.collection == key.collection and values.same(record.document_id, key.document_id)
+            if record.collection == key.collection and _is_equal(record.document_id, key.document_id)
         ]
 
     def scan(
@@ -49,13 +51,13 @@ class MemoryStore:
     def snapshots(
         self, collection: str, document_ids: Sequence[Any], *, session: Any = None
     ) -> frozenset[ObjectId]:
-        wanted = {values.encode_value(document_id) for document_id in document_ids}
+        wanted = {values.sort_key(document_id) for document_id in document_ids}
         return frozenset(
             record.id
             for record in self._records.values()
             if record.collection == collection
             and record.snapshot is not None
-            and values.encode_value(record.document_id) in wanted
+            and values.sort_key(record.document_id) in wanted
         )
 
     def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
@@ -83,7 +85,7 @@ def _matches(record: VersionRecord, query: Query) -> bool:
     return all(
         (
             query.collections is None or record.collection in query.collections,
-            query.document_id is ABSENT or values.same(record.document_id, query.document_id),
+            query.document_id is ABSENT or _is_equal(record.document_id, query.document_id),
             query.classes is None or record.document_class in query.classes,
             query.changeset is None or record.changeset == query.changeset,
             query.user is None or _is_user(record, query),
@@ -99,6 +101,11 @@ def _is_user(record: VersionRecord, query: Query) -> bool:
     user, wanted = record.context.user, query.user
     if user is None or wanted is None:
         return False
-    if wanted.model is not None and user.model != wanted.model:
-        return False
-    return bool(user.pk == wanted.pk) or (isinstance(wanted.pk, str) and user.label == wanted.pk)
+    if wanted.model is not None:
+        return user.model == wanted.model and _is_equal(user.pk, wanted.pk)
+    return _is_equal(user.pk, wanted.pk) or (isinstance(wanted.pk, str) and user.label == wanted.pk)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    """As the server compares: numbers by their value, whatever their type."""
+    return values.sort_key(one) == values.sort_key(other)

@@ -8,10 +8,12 @@ queries. Knows no Django and no MongoEngine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
+from bson.timestamp import Timestamp
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -29,7 +31,7 @@ _LINKS: Final = [
     (name, ASCENDING)
     for name in ("collection", "document_id", "order", "_id", "at", "operation", "before", "after")
 ]
-_ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "operation", "before", "after"), 1)
+ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "operation", "before", "after"), 1)
 
 INDEXES: Final = [
     IndexModel(_LINKS, name="links"),
@@ -62,7 +64,8 @@ class MongoStore:
         )
 
     def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
-        documents = [RawBSONDocument(row) for record in records for row in rows.encode(record)]
+        # Of a version in parts the first goes in last: until it is there, none of it is.
+        documents = [RawBSONDocument(row) for record in records for row in reversed(rows.encode(record))]
         if not documents:
             return
         if session is not None and session.in_transaction:
@@ -88,7 +91,7 @@ class MongoStore:
 
     def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
         wanted = {"collection": key.collection, "document_id": {"$eq": key.document_id}}
-        return [_entry(row) for row in self._exact.find(wanted, _ENTRY_FIELDS, session=session)]
+        return [read_entry(row) for row in self._exact.find(wanted, ENTRY_FIELDS, session=session)]
 
     def scan(
         self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
@@ -102,10 +105,10 @@ class MongoStore:
         ]
         if bounds:
             wanted["$expr"] = {"$and": bounds}
-        cursor = self._exact.find(wanted, _ENTRY_FIELDS, session=session).sort("document_id", ASCENDING)
+        cursor = self._exact.find(wanted, ENTRY_FIELDS, session=session).sort("document_id", ASCENDING)
         with cursor:
             for row in cursor:
-                yield _entry(row)
+                yield read_entry(row)
 
     def snapshots(
         self, collection: str, document_ids: Sequence[Any], *, session: Any = None
@@ -163,16 +166,30 @@ class MongoStore:
         return missing
 
 
-def _entry(row: dict[str, Any]) -> Entry:
-    return Entry(
-        row["_id"],
-        row["document_id"],
-        row["order"],
-        Operation(row["operation"]),
-        row["at"],
-        row["before"],
-        row["after"],
-    )
+def read_entry(row: dict[str, Any]) -> Entry:
+    """
+    What order needs of a row.
+
+    Raises: BrokenChainError for a row without it: where the version belongs, or what it links, cannot be known.
+    """
+    try:
+        return Entry(
+            row["_id"],
+            row["document_id"],
+            _typed(row["order"], Timestamp),
+            Operation(row["operation"]),
+            _typed(row["at"], datetime),
+            row["before"],
+            row["after"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(_key(row), Unreadable(row["_id"], f"{type(error).__name__}: {error}")) from error
+
+
+def _typed(value: Any, wanted: type) -> Any:
+    if not isinstance(value, wanted):
+        raise TypeError(f"expected {wanted.__name__}, found {type(value).__name__}")
+    return value
 
 
 def _key(row: Any) -> DocumentKey:

@@ -7,9 +7,12 @@ Patch and snapshot are spliced in as they are: no value passes through a Python 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import NoneType
 from typing import Any, Final
 
 from bson import Binary, ObjectId
+from bson.timestamp import Timestamp
 
 from django_mongo_history.core import elements, values
 from django_mongo_history.core.elements import ARRAY, DOCUMENT, Element
@@ -20,6 +23,10 @@ _PAYLOAD: Final[frozenset[str]] = frozenset({"patch", "key_order", "snapshot"})
 
 LARGEST_ROW: Final = 8 * 1024 * 1024
 """Bytes. A version that would be larger is stored as parts: two images near MongoDB's 16 MB do not fit one row."""
+
+
+MOST_PARTS: Final = 100
+"""More than two images and a patch between them can be; a row that claims more is broken."""
 
 
 def encode(record: VersionRecord) -> list[bytes]:
@@ -47,8 +54,11 @@ def part_ids(row: bytes) -> list[dict[str, Any]]:
     parts = elements.find_value(row, b"parts")
     if parts is None:
         return []
-    head = values.decode(row)
-    return [{"version": head["_id"], "part": number} for number in range(2, int(head["parts"]) + 1)]
+    identity, number_of_parts = elements.find_value(row, b"_id"), values.decode_value(*parts[1:])
+    if identity is None or not isinstance(number_of_parts, int) or number_of_parts > MOST_PARTS:
+        return []  # `decode` says that it cannot be read
+    version = values.decode_value(*identity[1:])
+    return [{"version": version, "part": number} for number in range(2, number_of_parts + 1)]
 
 
 def decode(row: bytes, further: Sequence[bytes] = ()) -> VersionRecord | Unreadable:
@@ -64,7 +74,7 @@ def decode(row: bytes, further: Sequence[bytes] = ()) -> VersionRecord | Unreada
         if "parts" in head:
             payload = _joined(head, further)
         return _record(head, payload)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         identity = elements.find_value(row, b"_id")
         name = None if identity is None else values.decode_value(identity.kind, identity.value)
         return Unreadable(name, f"{type(error).__name__}: {error}")
@@ -120,15 +130,15 @@ def _joined(head: Mapping[str, Any], further: Sequence[bytes]) -> dict[str, Elem
 def _record(head: Mapping[str, Any], payload: Mapping[str, Element]) -> VersionRecord:
     return VersionRecord(
         id=_typed(head["_id"], ObjectId),
-        collection=head["collection"],
+        collection=_typed(head["collection"], str),
         document_id=head["document_id"],
-        order=head["order"],
+        order=_typed(head["order"], Timestamp),
         operation=Operation(head["operation"]),
-        at=head["at"],
-        before=head["before"],
-        after=head["after"],
-        document_class=head["document_class"],
-        policy=head["policy"],
+        at=_typed(head["at"], datetime),
+        before=_digest(head["before"]),
+        after=_digest(head["after"]),
+        document_class=_typed(head["document_class"], str),
+        policy=_typed(head["policy"], str),
         changeset=head["changeset"],
         context=Context.from_bson(head["context"]),
         patch=_patch(payload.get("patch")),
@@ -141,10 +151,14 @@ def _record(head: Mapping[str, Any], payload: Mapping[str, Element]) -> VersionR
     )
 
 
-def _typed(value: Any, wanted: type) -> Any:
+def _typed(value: Any, wanted: Any) -> Any:
     if not isinstance(value, wanted):
-        raise TypeError(f"expected {wanted.__name__}, found {type(value).__name__}")
+        raise TypeError(f"expected {getattr(wanted, '__name__', wanted)}, found {type(value).__name__}")
     return value
+
+
+def _digest(value: Any) -> bytes | None:
+    return None if value is None else bytes(_typed(value, bytes))
 
 
 def _patch(stored: Element | None) -> bytes | None:
@@ -156,7 +170,14 @@ def _patch(stored: Element | None) -> bytes | None:
 
 
 def _key_order(stored: Element | None) -> list[Any] | None:
-    return None if stored is None else values.decode_value(stored.kind, stored.value)
+    if stored is None:
+        return None
+    lists = [_typed(entry, list) for entry in _typed(values.decode_value(stored.kind, stored.value), list)]
+    for path, old_keys, new_keys in lists:
+        _typed(path, list)
+        for keys in (old_keys, new_keys):
+            _typed(keys, list | NoneType)
+    return lists
 
 
 def _snapshot(stored: Element | None) -> bytes | None:

@@ -88,7 +88,7 @@ class _Judge:
 
         client: MongoClient[Any]
         with MongoClient("localhost", 27017) as client:
-            rows = client[HISTORY_DATABASE]["document_history"]
+            rows: Any = client[HISTORY_DATABASE]["document_history"]
             for collection, ids in self._recorded(rows).items():
                 database, _, name = collection.partition(".")
                 if name not in client[database].list_collection_names():

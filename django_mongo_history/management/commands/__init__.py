@@ -1,0 +1,1 @@
+"""The management commands, found by Django through their modules' names."""

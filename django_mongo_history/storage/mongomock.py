@@ -1,0 +1,75 @@
+"""
+The same store over a mongomock collection, so that users' tests without a server have histories too.
+
+mongomock knows neither raw documents nor codec options, and cannot compare ids of different types: a row goes in as
+plain values and comes out as the BSON that they make, and ids are put in order here. Slow, and exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+from django_mongo_history.core import values
+from django_mongo_history.core.model import ABSENT, Entry
+from django_mongo_history.storage.mongo import ENTRY_FIELDS, MongoStore, read_entry
+
+_AWARE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(tz_aware=True)
+
+
+class MongomockStore(MongoStore):
+    """The versions in a collection of mongomock's."""
+
+    def __init__(self, collection: Any) -> None:
+        self.name = collection.full_name
+        self._exact = collection.with_options(codec_options=_AWARE)
+        self._rows: Any = _RawRows(self._exact)
+
+    def scan(
+        self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
+    ) -> Iterator[Entry]:
+        low = None if above is ABSENT else values.sort_key(above)
+        high = None if upto is ABSENT else values.sort_key(upto)
+        entries = [read_entry(row) for row in self._exact.find({"collection": collection}, ENTRY_FIELDS)]
+        found = [(values.sort_key(entry.document_id), entry) for entry in entries]
+        for place, entry in sorted(found, key=lambda pair: (pair[0], pair[1].id)):
+            if (low is None or place > low) and (high is None or place <= high):
+                yield entry
+
+
+class _RawRows:
+    """As much of a collection of raw documents as the store uses."""
+
+    def __init__(self, collection: Any) -> None:
+        self._collection = collection
+
+    def insert_one(self, row: RawBSONDocument, *, session: Any) -> None:
+        self._collection.insert_one(values.decode(bytes(row.raw)))
+
+    def insert_many(self, rows: Sequence[RawBSONDocument], *, ordered: bool, session: Any) -> None:
+        self._collection.insert_many([values.decode(bytes(row.raw)) for row in rows], ordered=ordered)
+
+    def find(self, wanted: Mapping[str, Any], *, session: Any) -> _RawCursor:
+        return _RawCursor(self._collection.find(wanted))
+
+
+class _RawCursor:
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def sort(self, *order: Any) -> _RawCursor:
+        self._cursor.sort(*order)
+        return self
+
+    def __enter__(self) -> _RawCursor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._cursor.close()
+
+    def __iter__(self) -> Iterator[RawBSONDocument]:
+        for row in self._cursor:
+            yield RawBSONDocument(values.encode(row))
