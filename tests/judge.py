@@ -132,7 +132,7 @@ class _PlainRun:
         self.ids = _Ids()
         self.steps: list[Step] = []
 
-    def __call__(self, operations: Any, call: Callable[[], Any]) -> Any:
+    def __call__(self, operations: Any, call: Callable[[], Any], note: str = "") -> Any:
         answer = _attempted(call)
         documents = self.ids.documents(self.judge.snapshot())
         self.steps.append(Step(self.ids.text(_shown(answer)), documents))
@@ -148,9 +148,11 @@ class _TrackedRun:
         self.steps = steps
         self.classes = classes
         self.position = 0
+        self.note = ""
         self.states: dict[Name, list[bytes | None]] = {}
 
-    def __call__(self, operations: Any, call: Callable[[], Any]) -> Any:
+    def __call__(self, operations: Any, call: Callable[[], Any], note: str = "") -> Any:
+        self.note = note
         before, known = self.judge.snapshot(), {row["_id"] for row in self.judge.rows()}
         answer = _attempted(call)
         after = self.judge.snapshot()
@@ -184,7 +186,7 @@ class _TrackedRun:
         self.states.setdefault(name, []).append(after)
 
     def _same(self, what: str, found: Any, wanted: Any) -> None:
-        assert found == wanted, f"operation {self.position}: {what}\n  found  {found}\n  wanted {wanted}"
+        assert found == wanted, f"operation {self.position} {self.note}: {what}\n  found  {found}\n  wanted {wanted}"
 
     def replay(self) -> None:
         """Every history, read anew, is the recorded copies in their order: no gap, nothing lost, nothing made up."""

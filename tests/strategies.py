@@ -171,10 +171,10 @@ def mutated(choose: Choices, document: bytes) -> bytes:
     return document
 
 
-def random_pair(choose: Choices) -> tuple[bytes, bytes]:
-    """Two documents; in two of three cases one is an edited copy of the other."""
-    before = random_document(choose)
-    return before, random_document(choose) if choose.below(3) == 2 else mutated(choose, before)
+def random_pair(first: Choices, second: Choices) -> tuple[bytes, bytes]:
+    """Two documents; in two of three cases the second is an edited copy of the first."""
+    before = random_document(first)
+    return before, random_document(second) if second.below(3) == 2 else mutated(second, before)
 
 
 def random_path(choose: Choices) -> tuple[str, ...]:
@@ -224,10 +224,11 @@ def _free_name(choose: Choices, parts: list[Element]) -> bytes:
     return next((name for name in [_name(choose), *_NAMES] if name not in taken), b"free%d" % len(parts))
 
 
-choices: st.SearchStrategy[Choices] = st.binary(max_size=120).map(Choices)
+# Never short: drawn freely most strings would be, and most documents empty. Zeros make the simplest one all the same.
+choices: st.SearchStrategy[Choices] = st.binary(min_size=60, max_size=120).map(Choices)
 documents: st.SearchStrategy[bytes] = choices.map(random_document)
 """Documents of all BSON types, keys unique at the top level."""
 values: st.SearchStrategy[Value] = choices.map(lambda choose: random_value(choose, 3))
-pairs: st.SearchStrategy[tuple[bytes, bytes]] = choices.map(random_pair)
+pairs: st.SearchStrategy[tuple[bytes, bytes]] = st.builds(random_pair, choices, choices)
 policies: st.SearchStrategy[Policy] = choices.map(random_policy)
 specials: st.SearchStrategy[Value] = st.sampled_from(_SPECIALS)

@@ -8,8 +8,8 @@ driver's own methods. What a write answers or raises is what the driver would ha
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -192,7 +192,8 @@ class RecordingMethods:
     def _record_find_and(self, name: str, filter: Any, sent: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if not self._is_recording():
             return self._beneath(name)(filter, *sent, **options)
-        run = self._run(options.pop("session", None), *sent)
+        # The server answers a findAndModify even where the write concern asks for nothing.
+        run = replace(self._run(options.pop("session", None), *sent), acknowledged=True)
         change: dict[str, Any] = {"update": sent[0]} if sent else {"remove": True}
 
         def call(session: Any, query: Any = filter, **changed: Any) -> Any:

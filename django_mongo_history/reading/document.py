@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from bson import ObjectId
 
@@ -22,6 +22,9 @@ from django_mongo_history.core.replay import Records, Replay, Unreadable, unread
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.reading.source import Source, View
 
+MOST_ROWS: Final = 5000
+"""Rows kept while a history is read; a longer one is read in passes."""
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -31,8 +34,11 @@ class _Rows:
     records: dict[ObjectId, VersionRecord | Unreadable] = field(default_factory=dict)
 
     def fetch(self, ids: Sequence[ObjectId]) -> Records:
+        """Rows by id, these among them. Memory: the rows of one call, and `MOST_ROWS` from before it."""
         missing = [wanted for wanted in ids if wanted not in self.records]
         if missing:
+            if len(self.records) > MOST_ROWS:
+                self.records = {wanted: self.records[wanted] for wanted in ids if wanted in self.records}
             self.records.update(self.source.store.records(missing))
         return self.records
 

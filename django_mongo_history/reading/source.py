@@ -29,6 +29,8 @@ from django_mongo_history.registry import Tracked
 from django_mongo_history.storage.base import Store
 
 _PATIENCE_S: Final = 20.0
+_NO_SNAPSHOT: Final = 246
+"""SnapshotUnavailable: for good where the collection is capped."""
 T = TypeVar("T")
 
 
@@ -132,13 +134,17 @@ class Source:
         elsewhere there is no such thing and `read` sees what comes.
         """
         client = self.collection.database.client
-        if not topology.has_transactions(client) or bound_session(client) is not None:
+        is_refused = self.namespace in self.environment.refused
+        if is_refused or not topology.has_transactions(client) or bound_session(client) is not None:
             return read(None)
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
                 return _in_snapshot(client, read)
             except PyMongoError as error:
+                if getattr(error, "code", None) == _NO_SNAPSHOT and self.collection.options().get("capped"):
+                    self.environment.refused.add(self.namespace)
+                    return read(None)
                 if not error.has_error_label("TransientTransactionError") or time.monotonic() > deadline:
                     raise
             time.sleep(0.01)

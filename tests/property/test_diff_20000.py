@@ -17,7 +17,7 @@ def test_patches_lead_both_ways_on_20000_random_pairs() -> None:
     wrong = []
     changed = 0
     for number in range(PAIRS):
-        before, after = random_pair(Choices(source.randbytes(source.randrange(1, 300))))
+        before, after = random_pair(*(Choices(source.randbytes(source.randrange(1, 300))) for _ in range(2)))
         changed += before != after
         if not leads_both_ways(before, after):
             wrong.append((number, before, after))
