@@ -32,7 +32,7 @@ from django_mongo_history.core.recording import record_baseline
 from django_mongo_history.core.values import encode_value
 from django_mongo_history.delivery import atomic
 from django_mongo_history.delivery.base import Job, Outcome, cluster_time
-from django_mongo_history.delivery.environment import Recorder, rounded_up
+from django_mongo_history.delivery.environment import Recorder
 from django_mongo_history.reading import Source
 from django_mongo_history.reading.scanning import ids_above
 
@@ -181,9 +181,7 @@ class _Chunk:
 
     def records(self) -> list[VersionRecord]:
         source = self.source
-        recorder = Recorder(
-            source.environment, source.tracked.document_class, rounded_up(source.environment.now())
-        )
+        recorder = Recorder(source.environment, source.tracked.document_class, context.capture_context())
         found = []
         for image in self.missing:
             key = source.key(id_of(image))

@@ -15,7 +15,6 @@ from typing import Any
 
 import bson
 import mongoengine
-from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from django.test import override_settings
@@ -27,6 +26,7 @@ from django_mongo_history.core import values
 from django_mongo_history.core.identity import id_bytes
 
 RAW = CodecOptions(document_class=RawBSONDocument)
+SEEN: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=4, tz_aware=True)
 HISTORY = "document_history"
 DRIVERS_OWN = {"electionId", "opTime", "$clusterTime", "operationTime"}
 
@@ -68,27 +68,35 @@ class Step:
 class Judge:
     """
     `databases`: aliases whose documents count. `collections`: names of collections by the class through which their
-    histories are read, where that is not the tracked class's own. `options`: for `track()`.
+    histories are read, where that is not the tracked class's own. `options`: for `track()`. `is_fresh`: whether the
+    tracked run makes its collections anew, too.
     """
 
     databases: Sequence[str] = ("default",)
     collections: dict[str, type] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
-    repeats_itself: bool = True
+    is_fresh: bool = False
 
     def __call__(self, script: Script, *classes: type, also: Sequence[type] = ()) -> None:
         """Run the script on `classes` untracked and tracked; `also` are classes that it uses and nobody tracks."""
         plain = _PlainRun(self)
         script(plain)
-        for document_class in (*classes, *also):
-            document_class.drop_collection()
-        for alias in self.databases:
-            mongoengine.get_db(alias).client.drop_database(mongoengine.get_db(alias).name)
+        self.clear((*classes, *also))
         with tracking(*classes, **self.options):
             recorded = _TrackedRun(self, plain.steps, classes)
             script(recorded)
             assert recorded.position == len(plain.steps), "the tracked run ended early"
             recorded.replay()
+
+    def clear(self, classes: Sequence[type]) -> None:
+        """Remove all documents; indexes stay, for it takes much longer to make them anew."""
+        if self.is_fresh:
+            for document_class in classes:
+                document_class.drop_collection()
+        for alias in self.databases:
+            database = mongoengine.get_db(alias)
+            for name in database.list_collection_names():
+                database[name].delete_many({})
 
     def snapshot(self) -> Snapshot:
         """Every document that the server holds now, as bytes, in the order of insertion."""
@@ -180,9 +188,9 @@ class _TrackedRun:
         last = history[-1]
         operation = "create" if before is None else "delete" if after is None else "update"
         self._same("operation", last.operation, operation)
-        self._same("state after", _bytes(last.state), after)
-        previous = last.previous
-        self._same("state before", None if previous is None else _bytes(previous.state), before)
+        self._same("state after", _state(last), after)
+        self._same("state before", _state(last.previous), before)
+        self._same("state as users see it", _encoded(last.state), _encoded(_decoded(after)))
         self.states.setdefault(name, []).append(after)
 
     def _same(self, what: str, found: Any, wanted: Any) -> None:
@@ -192,7 +200,7 @@ class _TrackedRun:
         """Every history, read anew, is the recorded copies in their order: no gap, nothing lost, nothing made up."""
         for name, states in self.states.items():
             versions = list(self.judge.history(name, self.classes))
-            assert [_bytes(version.state) for version in versions if version.operation != "baseline"] == states
+            assert [_state(version) for version in versions if version.operation != "baseline"] == states
             assert "external" not in [version.operation for version in versions]
 
 
@@ -266,11 +274,14 @@ def _without_drivers_own(text: str) -> str:
     return text.partition(", full error:")[0]
 
 
-def _bytes(state: dict[str, Any] | None) -> bytes | None:
-    if state is None:
-        return None
-    return bson.encode(state, codec_options=CodecOptions(uuid_representation=4, tz_aware=True))
+def _state(version: Any) -> bytes | None:
+    """The exact bytes; `version.state` is what PyMongo makes of them, which is not always the same again."""
+    return None if version is None else version._chain.after(version.index)
 
 
-def new_id() -> ObjectId:
-    return ObjectId()
+def _decoded(image: bytes | None) -> dict[str, Any] | None:
+    return None if image is None else bson.decode(image, SEEN)
+
+
+def _encoded(state: dict[str, Any] | None) -> bytes | None:
+    return None if state is None else bson.encode(state, codec_options=SEEN)

@@ -115,11 +115,11 @@ def delete_many(run: Run, query: Any, options: dict[str, Any]) -> Any:
 
     try:
         done = run.deliver(_many(run, query, call, options, limit=run.environment.chunk_size))
-        return done if run.acknowledged else DeleteResult(None, run.acknowledged)
+        return done if run.acknowledged else works.unanswered_delete()
     except TooManyError:
         results = list(_chunked(run, query, call, options))
     if not run.acknowledged:
-        return DeleteResult(None, run.acknowledged)
+        return works.unanswered_delete()
     count = sum(result.raw_result["n"] for result in results)
     return DeleteResult({"n": count, "ok": 1.0}, acknowledged=True)
 

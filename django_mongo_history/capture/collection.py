@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -66,6 +66,7 @@ class RecordingMethods:
             images=self._images,
             acknowledged=self._acknowledged(),
             session=session if session is not None else topology.bound_session(client),
+            captured=context.capture_context(),
             is_sync=update is not None and self._is_untracked(environment, update),
         )
 
@@ -192,8 +193,7 @@ class RecordingMethods:
     def _record_find_and(self, name: str, filter: Any, sent: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if not self._is_recording():
             return self._beneath(name)(filter, *sent, **options)
-        # The server answers a findAndModify even where the write concern asks for nothing.
-        run = replace(self._run(options.pop("session", None), *sent), acknowledged=True)
+        run = self._run(options.pop("session", None), *sent)
         change: dict[str, Any] = {"update": sent[0]} if sent else {"remove": True}
 
         def call(session: Any, query: Any = filter, **changed: Any) -> Any:
@@ -201,7 +201,8 @@ class RecordingMethods:
             return getattr(run.images.plain, name)(query, *sent, **arguments)
 
         if options.get("projection") is not None:
-            return run.deliver(projected(run, filter, change, options, call))
+            done = run.deliver(projected(run, filter, change, options, call))
+            return done if run.acknowledged else None
         is_after = options.get("return_document", ReturnDocument.BEFORE) == ReturnDocument.AFTER
         others = {
             key: value for key, value in options.items() if key not in ("projection", "return_document")
@@ -209,7 +210,9 @@ class RecordingMethods:
         return run.single(
             {**others, "query": filter, **change},
             call,
-            lambda found, after: run.decoded(after if is_after else found.before),
+            lambda found, after: (
+                run.decoded(after if is_after else found.before) if run.acknowledged else None
+            ),
         )
 
     # -- several at once -------------------------------------------------------------------------------------------

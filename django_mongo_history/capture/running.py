@@ -16,14 +16,14 @@ from django_mongo_history.capture.works import Failure, Single
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job, Work
-from django_mongo_history.delivery.environment import Environment, Recorder, rounded_up
+from django_mongo_history.delivery.environment import Environment, Recorder
 from django_mongo_history.driver.images import Found, Images
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """
-    `session`: the caller's, explicit or bound, or None. `is_sync`: the write needs no transaction, whatever the mode
+    `session`: the caller's, explicit or bound, or None. `captured`: who and why; one changeset for the whole call. `is_sync`: the write needs no transaction, whatever the mode
     (it cannot change anything that is tracked). `acknowledged`: whether the caller wanted an answer.
     """
 
@@ -32,6 +32,7 @@ class Run:
     images: Images
     acknowledged: bool
     session: Any
+    captured: context.Captured
     is_sync: bool = False
 
     @property
@@ -77,7 +78,8 @@ class Run:
     def _delivered(self, work: Work) -> tuple[Any, list[VersionRecord]]:
         environment = self.environment
         plain = self.images.plain
-        job = Job(work, self._recorder(), environment.store_of(plain), plain, self.session)
+        recorder = Recorder(environment, self.document_class, self.captured)
+        job = Job(work, recorder, environment.store_of(plain), plain, self.session, recorder.begin)
         joined = self.is_joined()
         if self.runs_in_transaction():
             try:
@@ -110,6 +112,3 @@ class Run:
     def _has_transactions(self) -> bool:
         plain = self.images.plain
         return plain.full_name not in self.environment.refused and self.environment.has_transactions(plain)
-
-    def _recorder(self) -> Recorder:
-        return Recorder(self.environment, self.document_class, rounded_up(self.environment.now()))

@@ -293,7 +293,7 @@ def pins_id(query: Any) -> bool:
 
 
 def _is_replacement(update: Any) -> bool:
-    return not str(next(iter(update), "")).startswith(_OPERATORS)
+    return isinstance(update, Mapping) and not str(next(iter(update), "")).startswith(_OPERATORS)
 
 
 def update_result(
@@ -316,5 +316,11 @@ def update_result(
 
 def delete_result(found: Found, *, acknowledged: bool) -> DeleteResult:
     """What `delete_one` and a `delete_many` of one document answer."""
-    raw = {"n": int(found.before is not None), "ok": 1.0}
-    return DeleteResult(raw if acknowledged else None, acknowledged)
+    if not acknowledged:
+        return unanswered_delete()
+    return DeleteResult({"n": int(found.before is not None), "ok": 1.0}, acknowledged)
+
+
+def unanswered_delete() -> DeleteResult:
+    """What the driver makes of a delete that nobody waits for."""
+    return DeleteResult({"ok": 1}, acknowledged=False)

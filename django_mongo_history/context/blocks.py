@@ -33,23 +33,35 @@ class Captured:
 
 def capture_context(key: DocumentKey | None = None) -> Captured:
     """
-    What the write that is happening now carries; `key` is the document it writes.
+    What the write that is happening now carries; `key` is the document it writes, for the info appended to it.
 
-    Appended info is read and not used up, since a write may fail or be tried again: see `consume_appended`. Outside
-    of any changeset every call mints one of its own.
+    Outside of any changeset every call mints one of its own.
     """
     frame = current.get()
-    extra = dict(frame.extra)
-    for note in _notes(frame, key):
-        extra.update(note.extra)
     context = Context(
         user=frame.user.now(),
         remote_addr=frame.remote_addr,
         reason=frame.reason,
-        extra=extra,
+        extra=dict(frame.extra),
         request=frame.request,
     )
-    return Captured(frame.changeset or ObjectId(), context)
+    captured = Captured(frame.changeset or ObjectId(), context)
+    return captured if key is None else noted(captured, key)
+
+
+def noted(captured: Captured, key: DocumentKey) -> Captured:
+    """
+    The same for one document of several that a call writes: with the info that was appended to it.
+
+    The info is read and not used up, since a write may fail or be tried again: see `consume_appended`.
+    """
+    notes = _notes(current.get(), key)
+    if not notes:
+        return captured
+    extra = dict(captured.context.extra)
+    for note in notes:
+        extra.update(note.extra)
+    return replace(captured, context=replace(captured.context, extra=extra))
 
 
 def current_changeset() -> ObjectId | None:

@@ -54,6 +54,7 @@ def deliver(job: Job, *, timeout_s: float) -> tuple[Any, list[VersionRecord]]:
         return records
 
     if job.session is not None and job.session.in_transaction:
+        job.begin()
         outcome = job.work.attempt(job.session, transactional=True)
         return outcome.result, finish(outcome, job.session)
     return in_transaction(job, finish, timeout_s=timeout_s)
@@ -113,6 +114,7 @@ def _once(job: Job, finish: Finish, session: Any, deadline: float) -> tuple[Any,
 
 
 def _attempt(job: Job, session: Any) -> Outcome:
+    job.begin()
     try:
         return job.work.attempt(session, transactional=True)
     except OperationFailure as error:

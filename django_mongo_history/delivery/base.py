@@ -49,6 +49,7 @@ class Job:
     One write to be delivered.
 
     `collection`: the plain PyMongo collection (or mongomock's) that is written. `session`: the caller's, or None.
+    `begin` is called at the start of each attempt: the moment of a version is that of the attempt that succeeded.
     """
 
     work: Work
@@ -56,6 +57,7 @@ class Job:
     store: Store
     collection: Any
     session: Any = None
+    begin: Callable[[], None] = lambda: None
 
 
 def cluster_time(session: Any) -> Timestamp | None:

@@ -57,15 +57,26 @@ class Environment:
 @dataclass(slots=True)
 class Recorder:
     """
-    Turns the writes of one call into versions; made for each call, used once for each attempt.
+    Turns the writes of one call into versions; made for each call, begun anew with each attempt.
 
     `fallback`: the class through which the call came, which decides where a document carries no `_cls`.
+    `captured`: who and why, found out once for the whole call.
     """
 
     environment: Environment
     fallback: type
-    at: datetime
+    captured: context.Captured
     revert_of: Any = None
+    at: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """An attempt begins: its versions are of now."""
+        # Up to the millisecond that BSON stores: a moment taken before the write stays before it.
+        now = self.environment.now()
+        self.at = now + timedelta(microseconds=-now.microsecond % 1000)
 
     def __call__(self, writes: Sequence[Write], order: Timestamp | None) -> list[VersionRecord]:
         found = (self._record(write, order) for write in writes if write.before != write.after)
@@ -84,7 +95,7 @@ class Recorder:
         tracked = self.environment.registry.of_image(name, self.fallback)
         if tracked is None:
             return None
-        captured = context.capture_context(key)
+        captured = context.noted(self.captured, key)
         return Circumstances(
             document_class=name
             or tracked.document_class.__dict__.get("_class_name", tracked.document_class.__name__),
@@ -95,8 +106,3 @@ class Recorder:
             context=captured.context,
             revert_of=self.revert_of,
         )
-
-
-def rounded_up(now: datetime) -> datetime:
-    """To the millisecond that BSON stores; up, so that a moment taken before a write stays before it."""
-    return now + timedelta(microseconds=-now.microsecond % 1000)

@@ -55,6 +55,7 @@ def _attempted(job: Job, session: Any, *, has_transactions: bool) -> Outcome:
     """
     The attempt. Our form of a call fails in other words than the caller's own, so that one is asked for the error.
     """
+    job.begin()
     try:
         return job.work.attempt(session, transactional=False)
     except WriteConcernError:

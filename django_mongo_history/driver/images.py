@@ -92,7 +92,9 @@ class PyMongoImages:
 
     def find_one_and(self, session: Any, **parts: Any) -> Found:
         options = {name: value for name, value in parts.items() if value is not None}
-        if "bypass_document_validation" in options:  # the helpers pass on by its own name what they do not know
+        if (
+            "bypass_document_validation" in options
+        ):  # the helpers pass on by its own name what they do not know
             options["bypassDocumentValidation"] = options.pop("bypass_document_validation")
         query = options.pop("query")
         if options.pop("remove", False):

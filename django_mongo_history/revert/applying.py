@@ -23,7 +23,7 @@ from django_mongo_history.core.identity import id_bytes, write_of
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job, Outcome
-from django_mongo_history.delivery.environment import Recorder, rounded_up
+from django_mongo_history.delivery.environment import Recorder
 from django_mongo_history.errors import BrokenChainError, ConflictError
 from django_mongo_history.reading import DocumentHistory, Source, scan
 from django_mongo_history.revert.goals import ObstacleError
@@ -241,11 +241,11 @@ def _send_to_mock(collection: Any, request: Any) -> None:
 
 def _deliver(plan: Plan, source: Source, work: _Replacement) -> list[VersionRecord]:
     environment = source.environment
-    at = rounded_up(environment.now())
-    recorder = Recorder(environment, source.tracked.document_class, at, plan.revert_of)
+    recorder = Recorder(environment, source.tracked.document_class, context.capture_context(), plan.revert_of)
     store = environment.store_of(source.collection)
-    job = Job(work, recorder, store, source.collection, source.bound_session())
-    if job.session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
+    session = source.bound_session()
+    job = Job(work, recorder, source.store, source.collection, session, recorder.begin)
+    if session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
         return atomic.deliver(job, timeout_s=environment.timeout_s)[1]
     has_transactions = environment.has_transactions(source.collection)
     return sync.deliver(

@@ -149,7 +149,9 @@ def plan_take_back(
     plan = Plan(revert_of=revert_of, force=force, keeps_versions=keeps_versions)
     for source, goals in _grouped(records):
         if source.environment.registry.get(source.tracked.document_class) is None:
-            plan.conflicts.extend(_not_recordable(source, document_id) for document_id, _goal in goals.values())
+            plan.conflicts.extend(
+                _not_recordable(source, document_id) for document_id, _goal in goals.values()
+            )
             continue
         wanted = [document_id for document_id, _goal in goals.values()]
         for histories in scan(source, document_ids=wanted, chunk_size=source.environment.chunk_size):

@@ -40,6 +40,7 @@ class Envelope(mongoengine.Document):
 
 
 LETTER = f"{Letter.__module__}.Letter"
+AWARE = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True, tzinfo=UTC)
 ENVELOPE = f"{Envelope.__module__}.Envelope"
 
 
@@ -54,7 +55,7 @@ def objects(*arguments: Any) -> list[Any]:
     """What `--json` says, each line read back."""
     said = run("history_log", "--json", *arguments)
     assert said.error is None
-    return [json_util.loads(line) for line in said.lines]
+    return [json_util.loads(line, json_options=AWARE) for line in said.lines]
 
 
 def test_versions_of_all_classes_newest_first() -> None:
