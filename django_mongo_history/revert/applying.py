@@ -244,7 +244,7 @@ def _deliver(plan: Plan, source: Source, work: _Replacement) -> list[VersionReco
     recorder = Recorder(environment, source.tracked.document_class, context.capture_context(), plan.revert_of)
     store = environment.store_of(source.collection)
     session = source.bound_session()
-    job = Job(work, recorder, source.store, source.collection, session, recorder.begin)
+    job = Job(work, recorder, store, source.collection, session, recorder.begin)
     if session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
         return atomic.deliver(job, timeout_s=environment.timeout_s)[1]
     has_transactions = environment.has_transactions(source.collection)
