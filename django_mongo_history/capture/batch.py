@@ -113,7 +113,10 @@ def _one_by_one(
     counts = blank_counts()
     for position, part in enumerate(chunk):
         try:
-            merge(counts, run.deliver(_batch(run, [part], options)))
+            done = run.deliver(_batch(run, [part], options))
+            if done is None:  # it failed, and nobody waits for the error
+                return counts, (position, {})
+            merge(counts, done)
         except BulkWriteError as error:
             return counts, (position, error.details["writeErrors"][0])
         except OperationFailure:

@@ -67,15 +67,19 @@ class RecordingMethods:
             acknowledged=self._acknowledged(),
             session=session if session is not None else topology.bound_session(client),
             captured=context.capture_context(),
-            is_sync=update is not None and self._is_untracked(environment, update),
+            is_sync=update is not None and self._is_untracked(update),
         )
 
     def _acknowledged(self) -> bool:
         return True
 
-    def _is_untracked(self, environment: Environment, update: Any) -> bool:
+    def _passes(self, update: Any, options: dict[str, Any]) -> bool:
+        """Whether the write is none of ours: not recorded here, or able to change untracked paths only."""
+        return not self._is_recording() or (not options.get("upsert") and self._is_untracked(update))
+
+    def _is_untracked(self, update: Any) -> bool:
         """Whether the update can change untracked paths only, of the class or any below it."""
-        tracked = environment.registry.get(self._subject.document_class)
+        tracked = self._subject.environment().registry.get(self._subject.document_class)
         paths = touched_paths(update)
         if tracked is None or not tracked.policy.untracked or not paths:
             return False
@@ -109,7 +113,7 @@ class RecordingMethods:
 
     def update_one(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
         options = _named("update_one", 2, args, options)
-        if not self._is_recording():
+        if self._passes(update, options):
             return self._beneath("update_one")(filter, update, **options)
         validate_ok_for_update(update)
         return self._record_update(
@@ -127,7 +131,7 @@ class RecordingMethods:
 
     def update_many(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
         options = _named("update_many", 2, args, options)
-        if not self._is_recording():
+        if self._passes(update, options):
             return self._beneath("update_many")(filter, update, **options)
         validate_ok_for_update(update)
         run = self._run(options.pop("session", None), update)
@@ -191,7 +195,7 @@ class RecordingMethods:
         return self._record_find_and("find_one_and_delete", filter, (), options)
 
     def _record_find_and(self, name: str, filter: Any, sent: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if not self._is_recording():
+        if self._passes(sent[0] if sent else None, options):
             return self._beneath(name)(filter, *sent, **options)
         run = self._run(options.pop("session", None), *sent)
         change: dict[str, Any] = {"update": sent[0]} if sent else {"remove": True}

@@ -63,8 +63,8 @@ class Run:
         """Do the write and record it; what it answers (None: it failed unacknowledged), or raise what it raises."""
         try:
             result, records = self._delivered(work)
-        except OperationFailure:
-            if self.acknowledged:
+        except OperationFailure as error:
+            if self.acknowledged or isinstance(error, BulkWriteError):  # of which callers need the counts
                 raise
             return None
         for record in records:

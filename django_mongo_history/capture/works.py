@@ -26,6 +26,9 @@ from django_mongo_history.delivery.base import Outcome
 from django_mongo_history.driver.images import Found, Images
 
 logger: Final = logging.getLogger("django_mongo_history")
+_TRIES: Final = 5
+_LARGEST_GUARD: Final = 7 * 1024 * 1024
+"""Bytes of a document that still fits into a filter beside an update."""
 _OPERATORS: Final = "$"
 Call = Callable[[Any], Any]
 
@@ -125,7 +128,7 @@ class Single:
         if transactional:
             found = self.images.command(session, **self.parts)
         elif self.needs_transaction:
-            return self._best_effort(session)
+            return self._compare_and_swap(session)
         else:
             found = self.images.find_one_and(session, **self.parts)
         return self._outcome(found, session)
@@ -172,17 +175,25 @@ class Single:
     def _read(self, before: bytes, session: Any) -> bytes | None:
         return self.images.find_one({"_id": id_of(before)}, session)
 
-    def _best_effort(self, session: Any) -> Outcome:
-        """Without transactions: find, then write the found document only; its images hold unless another writes it."""
+    def _compare_and_swap(self, session: Any) -> Outcome:
+        """Without transactions: find, then write what was found if it is still the same, so that both images hold."""
         names = ("sort", "hint", "collation", "let")
         options = {name: self.parts[name] for name in names if self.parts.get(name)}
-        before = self.images.find_one(self.parts["query"], session, **options)
-        if before is None:
-            return self._upsert(session) if self.parts.get("upsert") else Outcome(self.call(session))
-        found = self.images.find_one_and(
-            session, **{**self.parts, "query": self._guarded(before), "sort": None}
+        for _try in range(_TRIES):
+            before = self.images.find_one(self.parts["query"], session, **options)
+            if before is None:
+                return self._upsert(session) if self.parts.get("upsert") else Outcome(self.call(session))
+            found = {**self.parts, "query": self._guarded(before), "sort": None, "upsert": None}
+            after = self.images.swap(before, session, **found) if len(before) < _LARGEST_GUARD else None
+            if after is not None:
+                answer = self.answer(Found(before), after)
+                return Outcome(answer, [write_of(self.namespace, before, after)])
+        logger.warning(
+            "%s: a document changed again and again while it was written; what its version says came before or after "
+            "may belong to another writer. A replica set has transactions for this.",
+            self.namespace,
         )
-        return self._outcome(found, session)
+        return self._outcome(self.images.find_one_and(session, **self.parts), session)
 
     def _upsert(self, session: Any) -> Outcome:
         """Where nothing matched: the form that tells the `_id` it made."""

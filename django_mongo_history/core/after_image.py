@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cmp_to_key
+from itertools import takewhile
 from typing import Any, Final
 
 import bson
@@ -64,19 +65,22 @@ def has_server_time(document: bytes) -> bool:
 
 
 def touched_paths(update: Any) -> list[tuple[str, ...]] | None:
-    """The paths that an update by operators names, without list indexes; None for anything else (a pipeline)."""
+    """
+    The paths that an update by operators names, each up to its first list index or number (which may also be a key);
+    None for anything else (a pipeline).
+    """
     if not isinstance(update, Mapping) or not update:
         return None
     paths: list[tuple[str, ...]] = []
     for operator, edits in update.items():
         if not str(operator).startswith("$") or not isinstance(edits, Mapping) or operator == "$rename":
             return None
-        paths.extend(tuple(part for part in str(path).split(".") if not _is_position(part)) for path in edits)
+        paths.extend(tuple(takewhile(_is_name, str(path).split("."))) for path in edits)
     return paths
 
 
-def _is_position(part: str) -> bool:
-    return part.isdigit() or part.startswith("$")
+def _is_name(part: str) -> bool:
+    return not (part.isdigit() or part.startswith("$"))
 
 
 def _tree_of(update: Mapping[str, Any], codec_options: CodecOptions[Any]) -> _Tree:

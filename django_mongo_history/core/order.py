@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final
 
 from bson import ObjectId
@@ -25,6 +25,9 @@ CLOCK_WINDOW_S: Final = 60
 """The same where `order` was made from a clock."""
 BASELINE_WINDOW_S: Final = 60
 """The same where one of them is a baseline: MongoDB's `transactionLifetimeLimitSeconds`."""
+
+_MOST_BEGINS: Final = 8
+"""How many places are tried for the begin of a trail that could begin anywhere."""
 
 _Node = bytes | None
 
@@ -152,6 +155,8 @@ def _components(region: Sequence[Entry]) -> list[list[Entry]]:
 def _component_trails(component: list[Entry], start: _Node, end: _Node) -> list[list[Entry]]:
     """An Eulerian trail, or the fewest trails that use every version once. `component` is in sort order."""
     begins, ends = _odd_nodes(component)
+    if not begins:
+        return [_circuit(component, start, end)]
     if start in begins:
         begins.remove(start)
         begins.insert(0, start)
@@ -160,13 +165,17 @@ def _component_trails(component: list[Entry], start: _Node, end: _Node) -> list[
         ends.append(end)
     # A jump joins the end of one trail to the begin of the next, so that a single trail covers all.
     jumps = list(zip(ends, begins[1:], strict=False))
-    first = begins[0] if begins else (start if _touches(component, start) else component[0].before)
-    walk = _euler(component, jumps, first)
-    return _split(walk)
+    return _split(_euler(component, jumps, begins[0]))
 
 
-def _touches(component: list[Entry], node: _Node) -> bool:
-    return any(entry.before == node for entry in component)
+def _circuit(component: list[Entry], start: _Node, end: _Node) -> list[Entry]:
+    """A trail that ends where it began: next to a neighbour, else with the earliest version that clocks allow."""
+    states = {entry.before for entry in component}
+    begins = [node for node in (start, end) if node in states]
+    begins.extend(entry.before for entry in component[:_MOST_BEGINS])
+    trails = (_split(_euler(component, [], begin))[0] for begin in dict.fromkeys(begins))
+    earliest = next(trails)
+    return next((trail for trail in chain([earliest], trails) if _is_within_clocks(trail)), earliest)
 
 
 def _odd_nodes(component: list[Entry]) -> tuple[list[_Node], list[_Node]]:

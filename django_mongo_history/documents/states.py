@@ -13,7 +13,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from mongoengine import FileField
-from mongoengine.errors import FieldDoesNotExist, NotRegistered, ValidationError
+from mongoengine.errors import ValidationError
 
 from django_mongo_history.core import values
 from django_mongo_history.core.model import State
@@ -94,9 +94,11 @@ def load_problem(document_class: type[Any], state: Mapping[str, Any]) -> str | N
     if chosen is None or not is_document_class(chosen):
         return "its class is not known any more"
     try:
-        _from_son(chosen, state)
-    except (FieldDoesNotExist, NotRegistered, ValidationError, ValueError, TypeError, KeyError) as error:
-        return f"today's class cannot load it: {error}"
+        # As MongoEngine's own queries load it. Without references being followed on access it would copy every field
+        # of the class for each document, and nobody accesses this one.
+        chosen._from_son(state, created=True)
+    except Exception as error:
+        return f"today's class cannot load it: {' '.join(str(error).split())}"
     return None
 
 

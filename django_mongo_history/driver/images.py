@@ -47,6 +47,10 @@ class Images(Protocol):
         """The driver's retryable helper, for use outside a transaction."""
         ...
 
+    def swap(self, before: bytes, session: Any, **parts: Any) -> bytes | None:
+        """The document after an update that is made only if it is still `before`; None if it is not."""
+        ...
+
 
 class PyMongoImages:
     """Over a PyMongo collection. Raw documents may be views on a message: what is kept of them is copied."""
@@ -91,6 +95,16 @@ class PyMongoImages:
         return Found(None if value is None else bytes(value.raw), upserted)
 
     def find_one_and(self, session: Any, **parts: Any) -> Found:
+        found = self._find_one_and(session, ReturnDocument.BEFORE, parts)
+        return Found(None if found is None else bytes(found.raw))
+
+    def swap(self, before: bytes, session: Any, **parts: Any) -> bytes | None:
+        same = {"$expr": {"$eq": ["$$ROOT", {"$literal": RawBSONDocument(before)}]}}
+        guarded = {**parts, "query": {"$and": [parts["query"], same]}}
+        found = self._find_one_and(session, ReturnDocument.AFTER, guarded)
+        return None if found is None else bytes(found.raw)
+
+    def _find_one_and(self, session: Any, wanted: bool, parts: Mapping[str, Any]) -> Any:  # noqa: FBT001
         options = {name: value for name, value in parts.items() if value is not None}
         if (
             "bypass_document_validation" in options
@@ -98,14 +112,11 @@ class PyMongoImages:
             options["bypassDocumentValidation"] = options.pop("bypass_document_validation")
         query = options.pop("query")
         if options.pop("remove", False):
-            found = self._raw.find_one_and_delete(query, session=session, **options)
-        else:
-            update = options.pop("update")
-            method = (
-                self._raw.find_one_and_replace if _is_replacement(update) else self._raw.find_one_and_update
-            )
-            found = method(query, update, session=session, return_document=ReturnDocument.BEFORE, **options)
-        return Found(None if found is None else bytes(found.raw))
+            return self._raw.find_one_and_delete(query, session=session, **options)
+        update = options.pop("update")
+        raw = self._raw
+        method = raw.find_one_and_replace if _is_replacement(update) else raw.find_one_and_update
+        return method(query, update, session=session, return_document=wanted, **options)
 
 
 class MongomockImages:
@@ -129,17 +140,22 @@ class MongomockImages:
         return self.find_one_and(session, **parts)
 
     def find_one_and(self, session: Any, **parts: Any) -> Found:
+        found = self._find_one_and(ReturnDocument.BEFORE, parts)
+        return Found(None if found is None else bson.encode(found))
+
+    def swap(self, before: bytes, session: Any, **parts: Any) -> bytes | None:
+        found = self._find_one_and(ReturnDocument.AFTER, parts)
+        return None if found is None else bson.encode(found)
+
+    def _find_one_and(self, wanted: bool, parts: Mapping[str, Any]) -> Any:  # noqa: FBT001
         options = _supported(parts)
         query = options.pop("query")
         if options.pop("remove", False):
-            found = self.plain.find_one_and_delete(query, **options)
-        else:
-            update = options.pop("update")
-            method = (
-                self.plain.find_one_and_replace if _is_replacement(update) else self.plain.find_one_and_update
-            )
-            found = method(query, update, return_document=ReturnDocument.BEFORE, **options)
-        return Found(None if found is None else bson.encode(found))
+            return self.plain.find_one_and_delete(query, **options)
+        update = options.pop("update")
+        plain = self.plain
+        method = plain.find_one_and_replace if _is_replacement(update) else plain.find_one_and_update
+        return method(query, update, return_document=wanted, **options)
 
 
 def _supported(options: Mapping[str, Any]) -> dict[str, Any]:

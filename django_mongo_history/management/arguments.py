@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -104,9 +104,9 @@ def parse_moment(text: str | None, *, name: str, say: Say) -> datetime | None:
         zone = timezone.get_current_timezone_name()
         say(f"{name}: {text} is read in the time zone {zone}, so it is {moment.isoformat()}.")
     try:
-        if moment > timezone.now():
+        if moment > datetime.now(UTC):
             raise CommandError(f"{name}: {text} lies in the future.")
-        return moment.astimezone(timezone.get_fixed_timezone(0))
+        return moment.astimezone(UTC)
     except OverflowError as error:
         raise CommandError(f"{name}: {text!r} is out of range.") from error
 

@@ -11,7 +11,7 @@ from django_mongo_history.core.drift import names_ever
 from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import Change, Operation, UserRef
 from django_mongo_history.errors import VersionNotFoundError
-from django_mongo_history.query.moments import aware
+from django_mongo_history.query.moments import aware, rounded_up
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.query.version import Version
 from django_mongo_history.reading import DocumentHistory, Source, read_document
@@ -252,7 +252,7 @@ def conditions(
         user=None if user is None else user_wanted(user),
         operation=None if operation is None else Operation(operation),
         after=None if after is None else aware(after, name="after"),
-        before=None if before is None else aware(before, name="before"),
+        before=None if before is None else rounded_up(aware(before, name="before")),
         touching=None if touching is None else _paths_of(source, touching),
         newest_first=newest_first,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 
@@ -20,3 +20,8 @@ def aware(moment: Any, *, name: str = "moment") -> datetime:
             "use an aware datetime, as django.utils.timezone.make_aware() gives one"
         )
     return moment.astimezone(UTC)
+
+
+def rounded_up(bound: datetime) -> datetime:
+    """An upper bound as the store can hold it: milliseconds, up, so that all before the bound stays before it."""
+    return bound + timedelta(microseconds=-bound.microsecond % 1000)

@@ -46,8 +46,14 @@ def scan(
 
 
 def _named(source: Source, ids: list[Any], session: Any) -> list[_Found]:
-    images = {_name(id_of(image)): image for image in source.images.find({"_id": {"$in": ids}}, session)}
-    return [(wanted, source.entries(wanted, session), images.get(_name(wanted))) for wanted in ids]
+    # By sort key, since to MongoDB 1 and 1.0 are one id.
+    found = source.images.find({"_id": {"$in": ids}}, session)
+    images = {values.sort_key(id_of(image)): image for image in found}
+    entries: dict[Any, list[Entry]] = {}
+    for entry in source.entries_of(ids, session):
+        entries.setdefault(values.sort_key(entry.document_id), []).append(entry)
+    keys = [(wanted, values.sort_key(wanted)) for wanted in ids]
+    return [(wanted, entries.get(key, []), images.get(key)) for wanted, key in keys]
 
 
 def _next(source: Source, above: Any, chunk_size: int, session: Any) -> tuple[list[_Found], Any]:

@@ -93,6 +93,11 @@ class Source:
         )
         return list(chain.from_iterable(found))
 
+    def entries_of(self, document_ids: Sequence[Any], session: Any) -> Iterator[Entry]:
+        """The same for many documents at once."""
+        for name in self.namespaces:
+            yield from self.store.entries_of(name, document_ids, session=session)
+
     def scan(self, *, above: Any, upto: Any, session: Any) -> Iterator[Entry]:
         """The same for all documents, grouped by document, ids ascending in BSON order."""
         found = [self.store.scan(name, above=above, upto=upto, session=session) for name in self.namespaces]

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Final
 
-from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, InsertOne, ReplaceOne
-from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from django_mongo_history import context, documents
 from django_mongo_history.core import values
-from django_mongo_history.core.identity import id_bytes, write_of
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery import atomic, sync
-from django_mongo_history.delivery.base import Job, Outcome
+from django_mongo_history.delivery.base import Job
 from django_mongo_history.delivery.environment import Recorder
 from django_mongo_history.errors import BrokenChainError, ConflictError
 from django_mongo_history.reading import DocumentHistory, Source, scan
@@ -38,14 +33,11 @@ from django_mongo_history.revert.plan import (
     decide,
     prefetch,
 )
+from django_mongo_history.revert.replacing import Replacement
 
 _TRIES: Final = 5
 _DUPLICATE_KEY: Final = 11000
 Progress = Callable[[int], None]
-
-
-class _StaleError(Exception):
-    """A document was written between being looked at and being reverted."""
 
 
 def apply(plan: Plan, progress: Progress = lambda count: None) -> None:
@@ -70,7 +62,10 @@ def apply(plan: Plan, progress: Progress = lambda count: None) -> None:
                 break
             blocked = left
         for chunk in chunks(blocked, len(blocked) or 1):
-            _write_together(plan, chunk)
+            if _has_transactions(chunk[0].source):
+                _write_together(plan, chunk)
+            else:
+                plan.conflicts.extend(_inseparable(item) for item in chunk)
             progress(len(chunk))
 
 
@@ -127,6 +122,19 @@ def _write_together(plan: Plan, items: list[Item]) -> None:
             waiting.remove(clash)
 
 
+def _has_transactions(source: Source) -> bool:
+    environment = source.environment
+    return source.namespace not in environment.refused and environment.has_transactions(source.collection)
+
+
+def _inseparable(item: Item) -> Conflict:
+    reason = (
+        "another document holds what must be unique, and documents that hold each other's values cannot change places "
+        "where there are no transactions"
+    )
+    return Conflict(item.key, item.source.tracked.label, reason)
+
+
 def _is_clash(error: BulkWriteError | DuplicateKeyError) -> bool:
     if isinstance(error, BulkWriteError):
         return any(one.get("code") == _DUPLICATE_KEY for one in error.details.get("writeErrors", ()))
@@ -145,22 +153,29 @@ def _clash_text(error: Any) -> str:
 
 
 def _write(plan: Plan, items: list[Item], *, together: bool) -> None:
+    """Write these; what somebody else has written meanwhile is looked at again."""
+    waiting = items
     for _try in range(_TRIES):
-        work = _look(plan, items, together=together)
+        work = _look(plan, waiting, together=together)
         if not work.decisions:
             return
-        try:
-            records = _deliver(plan, items[0].source, work)
-        except _StaleError:
-            continue
+        failure, records = _deliver(plan, items[0].source, work)
         _note(plan, items[0].source, records)
+        if failure is not None:
+            raise failure
+        waiting = [item for item in waiting if values.encode_value(item.document_id) in work.stale]
+        if not waiting:
+            return
+    if len(waiting) > 1 and not together:
+        for item in waiting:  # alone it takes less time, in which less can come between
+            _write(plan, [item], together=False)
         return
-    for item in items:
+    for item in waiting:
         reason = "it was written again and again while it was to be reverted; try again"
         plan.conflicts.append(Conflict(item.key, item.source.tracked.label, reason))
 
 
-def _look(plan: Plan, items: list[Item], *, together: bool) -> _Replacement:
+def _look(plan: Plan, items: list[Item], *, together: bool) -> Replacement:
     """What these documents are now and shall become; obstacles that have come up since are conflicts."""
     source = items[0].source
     goals = {values.encode_value(item.document_id): item.goal for item in items}
@@ -172,7 +187,7 @@ def _look(plan: Plan, items: list[Item], *, together: bool) -> _Replacement:
             decision = _decided(plan, source, history, goal)
             if decision is not None and decision.kind is not None:
                 decisions.append(decision)
-    return _Replacement(source, decisions, together)
+    return Replacement(source, decisions, together)
 
 
 def _decided(plan: Plan, source: Source, history: DocumentHistory, goal: Any) -> Decision | None:
@@ -183,74 +198,28 @@ def _decided(plan: Plan, source: Source, history: DocumentHistory, goal: Any) ->
         return None
 
 
-@dataclass(slots=True)
-class _Replacement:
-    """Documents replaced as wholes. `together`: all out first, then all in, within one transaction."""
-
-    source: Source
-    decisions: list[Decision]
-    together: bool
-    needs_transaction: bool = True
-
-    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
-        writes = [write_of(self.source.namespace, one.before, one.after) for one in self.decisions]
-        ids = [write.key.document_id for write in writes]
-        present = {
-            id_bytes(image): image for image in self.source.images.find({"_id": {"$in": ids}}, session)
-        }
-        for write in writes:
-            if present.get(values.encode_value(write.key.document_id)) != write.before:
-                raise _StaleError
-        requests = self._together(writes) if self.together else [self._request(write) for write in writes]
-        self._send(requests, session)
-        return Outcome(None, writes)
-
-    def original(self, session: Any) -> Any:
-        return self.attempt(session, transactional=True)
-
-    def _send(self, requests: list[Any], session: Any) -> None:
-        collection = self.source.collection
-        if isinstance(collection, Collection):
-            options = values.EXACT.with_options(document_class=RawBSONDocument)
-            collection.with_options(codec_options=options).bulk_write(requests, ordered=True, session=session)
-            return
-        for request in requests:  # mongomock's bulk_write refuses what PyMongo 4.11 and later make
-            _send_to_mock(collection, request)
-
-    def _request(self, write: Any) -> Any:
-        query = {"_id": {"$eq": write.key.document_id}}
-        if write.after is None:
-            return DeleteOne(query)
-        if write.before is None:
-            return InsertOne(RawBSONDocument(write.after))
-        return ReplaceOne(query, RawBSONDocument(write.after))
-
-    def _together(self, writes: Sequence[Any]) -> list[Any]:
-        out = [DeleteOne({"_id": {"$eq": write.key.document_id}}) for write in writes]
-        return out + [InsertOne(RawBSONDocument(write.after)) for write in writes if write.after is not None]
-
-
-def _send_to_mock(collection: Any, request: Any) -> None:
-    if isinstance(request, DeleteOne):
-        collection.delete_one(request._filter)  # noqa: SLF001 - requests have no public fields
-    elif isinstance(request, InsertOne):
-        collection.insert_one(values.decode(request._doc.raw))  # noqa: SLF001
-    else:
-        collection.replace_one(request._filter, values.decode(request._doc.raw))  # noqa: SLF001
-
-
-def _deliver(plan: Plan, source: Source, work: _Replacement) -> list[VersionRecord]:
+def _deliver(
+    plan: Plan, source: Source, work: Replacement
+) -> tuple[BulkWriteError | None, list[VersionRecord]]:
+    """The versions of what was done; and, where there are no transactions, what ended it before all was."""
     environment = source.environment
     recorder = Recorder(environment, source.tracked.document_class, context.capture_context(), plan.revert_of)
     store = environment.store_of(source.collection)
     session = source.bound_session()
     job = Job(work, recorder, store, source.collection, session, recorder.begin)
     if session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
-        return atomic.deliver(job, timeout_s=environment.timeout_s)[1]
-    has_transactions = environment.has_transactions(source.collection)
+        try:
+            return atomic.deliver(job, timeout_s=environment.timeout_s)
+        except atomic.TransactionRefusedError:
+            if session is not None:
+                raise
+            environment.refused.add(source.namespace)
     return sync.deliver(
-        job, has_transactions=has_transactions, raises=environment.raises, timeout_s=environment.timeout_s
-    )[1]
+        job,
+        has_transactions=_has_transactions(source),
+        raises=environment.raises,
+        timeout_s=environment.timeout_s,
+    )
 
 
 def _note(plan: Plan, source: Source, records: list[VersionRecord]) -> None:

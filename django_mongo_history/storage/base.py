@@ -56,6 +56,12 @@ class Store(Protocol):
         """What order needs of all versions of one document, in no particular order. Cost: one index scan."""
         ...
 
+    def entries_of(
+        self, collection: str, document_ids: Sequence[Any], *, session: Any = None
+    ) -> Iterator[Entry]:
+        """The same for these documents of a collection. Cost: one query."""
+        ...
+
     def scan(
         self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
     ) -> Iterator[Entry]:

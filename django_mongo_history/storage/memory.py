@@ -34,6 +34,12 @@ class MemoryStore:
             if record.collection == key.collection and _is_equal(record.document_id, key.document_id)
         ]
 
+    def entries_of(
+        self, collection: str, document_ids: Sequence[Any], *, session: Any = None
+    ) -> Iterator[Entry]:
+        for document_id in document_ids:
+            yield from self.entries(DocumentKey(collection, document_id))
+
     def scan(
         self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
     ) -> Iterator[Entry]:

@@ -93,6 +93,13 @@ class MongoStore:
         wanted = {"collection": key.collection, "document_id": {"$eq": key.document_id}}
         return [read_entry(row) for row in self._exact.find(wanted, ENTRY_FIELDS, session=session)]
 
+    def entries_of(
+        self, collection: str, document_ids: Sequence[Any], *, session: Any = None
+    ) -> Iterator[Entry]:
+        wanted = {"collection": collection, "document_id": {"$in": list(document_ids)}}
+        for row in self._exact.find(wanted, ENTRY_FIELDS, session=session):
+            yield read_entry(row)
+
     def scan(
         self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
     ) -> Iterator[Entry]:

@@ -20,6 +20,7 @@ from mongoengine.context_managers import switch_collection, switch_db
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.write_concern import WriteConcern
 
+from django_mongo_history import history_of
 from tests.judge import Do, Judge, configured, tracking
 
 CHUNK_SIZE = 5
@@ -446,12 +447,18 @@ def test_upserts(judge: Judge) -> None:
         do("update", lambda: Scroll.objects(number=1).upsert_one(title="met"))
         do([], lambda: Scroll.objects(number=1).upsert_one(title="met"))
         do("create", lambda: Scribe.objects(name="x").upsert_one(name="y"))
-        do("create", lambda: Scribe.objects(name="new").update_one(upsert=True, set__name="n", full_result=True))
+        do(
+            "create",
+            lambda: Scribe.objects(name="new").update_one(upsert=True, set__name="n", full_result=True),
+        )
         do("create", lambda: Scribe.objects(name="many").update(upsert=True, set__name="m"))
         do("update", lambda: Scribe.objects(name="m").update(upsert=True, set__name="mm"))
         do("create", lambda: Scribe.objects(name="modified").modify(upsert=True, set__name="mod"))
         do("create", lambda: Scribe.objects(name="modified").modify(upsert=True, new=True, set__name="mod2"))
-        do("create", lambda: Scroll.objects(number=5).update_one(upsert=True, set_on_insert__title="t", inc__length=1))
+        do(
+            "create",
+            lambda: Scroll.objects(number=5).update_one(upsert=True, set_on_insert__title="t", inc__length=1),
+        )
         do("create", lambda: Scroll.objects(number=6).update_one(upsert=True, push__tags="t"))
         do("create", lambda: Scroll.objects(number=7).modify(upsert=True, inc__length=1))
         do("create", lambda: Scroll.objects(number=8).only("title").modify(upsert=True, title="p"))
@@ -460,7 +467,10 @@ def test_upserts(judge: Judge) -> None:
         do("create", lambda: collection.update_one({"_id": None, "m": 1}, {"$set": {"a": 1}}, upsert=True))
         do("update", lambda: collection.update_one({"_id": None}, {"$set": {"a": 2}}, upsert=True))
         do("create", lambda: collection.replace_one({"m": 9, "z.y": 1}, {"b": 1, "_id": "r"}, upsert=True))
-        do("create", lambda: collection.update_one({"m": 5, "a.b": 2, "_id": 55, "z": 1}, {"$set": {"q": 1}}, True))
+        do(
+            "create",
+            lambda: collection.update_one({"m": 5, "a.b": 2, "_id": 55, "z": 1}, {"$set": {"q": 1}}, True),
+        )
         do("create", lambda: collection.update_one({"_id": {"$eq": 56}}, {"$set": {"q": 1}}, upsert=True))
         do("create", lambda: collection.update_many({"_id": 57}, {"$set": {"q": 1}}, upsert=True))
         do("create", lambda: collection.update_many({"w": 57}, {"$set": {"_id": 58}}, upsert=True))
@@ -520,7 +530,10 @@ def test_delete(judge: Judge, receivers: None) -> None:
     """One delete version for each document that went, none for those that were not there."""
 
     def script(do: Do) -> None:
-        do(["create"] * 20, lambda: Scroll.objects.insert([scroll(number) for number in range(20)], load_bulk=False))
+        do(
+            ["create"] * 20,
+            lambda: Scroll.objects.insert([scroll(number) for number in range(20)], load_bulk=False),
+        )
         one = Scroll.objects.get(number=0)
         do("delete", one.delete)
         do([], one.delete)
@@ -538,7 +551,10 @@ def test_projected_deletes(judge: Judge) -> None:
     """`scalar()` and `as_pymongo()` querysets can be deleted as they always could."""
 
     def script(do: Do) -> None:
-        do(["create"] * 4, lambda: Scroll.objects.insert([scroll(number) for number in range(4)], load_bulk=False))
+        do(
+            ["create"] * 4,
+            lambda: Scroll.objects.insert([scroll(number) for number in range(4)], load_bulk=False),
+        )
         do("delete", Scroll.objects(number=1).scalar("title").delete)
         do("delete", Scroll.objects(number=2).as_pymongo().delete)
         do(["delete"] * 2, lambda: Scroll.objects.delete(_from_doc_delete=False, write_concern={"w": 1}))
@@ -614,7 +630,10 @@ def test_find_one_and(judge: Judge) -> None:
         do("update", lambda: c.find_one_and_update({"_id": 1}, {"$set": {"ti": "a"}}))
         do("update", lambda: c.find_one_and_update({"_id": 1}, {"$inc": {"x": 1}}, return_document=after))
         do("update", lambda: c.find_one_and_update({}, {"$set": {"ti": "b"}}, sort=[("_id", -1)]))
-        do("update", lambda: c.find_one_and_update({}, {"$set": {"ti": "c"}}, {"ti": 1, "_id": 0}, [("_id", -1)]))
+        do(
+            "update",
+            lambda: c.find_one_and_update({}, {"$set": {"ti": "c"}}, {"ti": 1, "_id": 0}, [("_id", -1)]),
+        )
         do("update", lambda: c.find_one_and_update({"counts": 5}, {"$set": {"counts.$": 6}}, {"counts.$": 1}))
         do("create", lambda: c.find_one_and_update({"_id": 50}, {"$set": {"a": 1}}, upsert=True))
         do("create", lambda: c.find_one_and_update({"q": 1}, {"$set": {"a": 1}}, {"a": 1}, upsert=True))
@@ -632,7 +651,10 @@ def test_find_one_and(judge: Judge) -> None:
                 {"$expr": {"$eq": ["$_id", "$$wanted"]}}, [{"$set": {"v": "$$wanted"}}], let={"wanted": 3}
             ),
         )
-        do("update", lambda: c.find_one_and_update({"_id": 3}, {"$set": {"v": 0}}, comment="why", maxTimeMS=5000))
+        do(
+            "update",
+            lambda: c.find_one_and_update({"_id": 3}, {"$set": {"v": 0}}, comment="why", maxTimeMS=5000),
+        )
 
     judge(script, Keyed)
 
@@ -647,7 +669,10 @@ def test_options_of_the_driver(judge: Judge) -> None:
         strength = {"locale": "en", "strength": 2}
         do("update", lambda: c.update_one({"ti": "AA"}, {"$set": {"a": 1}}, collation=strength))
         do(["update"] * 4, lambda: c.update_many({"ti": "AA"}, {"$set": {"b": 1}}, collation=strength))
-        do(["update"] * 4, lambda: c.update_many({"ti": "AA"}, {"$inc": {"b": 1}}, False, None, None, strength))
+        do(
+            ["update"] * 4,
+            lambda: c.update_many({"ti": "AA"}, {"$inc": {"b": 1}}, False, None, None, strength),
+        )
         do("update", lambda: c.update_one({"_id": 1}, {"$set": {"a": 2}}, hint="_id_", comment={"why": 1}))
         do("update", lambda: c.update_one({"_id": 1}, {"$set": {"a": 3}}, hint=[("_id", 1)]))
         do(["update"] * 2, lambda: c.update_many({"_id": {"$gt": 2}}, {"$set": {"a": 3}}, hint=[("_id", 1)]))
@@ -685,9 +710,18 @@ def test_bulk_write(judge: Judge) -> None:
             UpdateOne({"_id": 99}, {"$set": {"a": 2}}),
         ]
         do(["update"] * 3 + ["create"] * 2, lambda: c.bulk_write(changes))
-        do(["delete"] * 3, lambda: c.bulk_write([DeleteOne({"_id": 1}), DeleteMany({"a": 6}), DeleteOne({"_id": 1})]))
-        do(["create"] * 8, lambda: c.bulk_write([InsertOne({"_id": 100 + n}) for n in range(8)], ordered=False))
-        do(["update"] * 8, lambda: c.bulk_write([UpdateOne({"_id": 100 + n}, {"$inc": {"n": 1}}) for n in range(8)], False))
+        do(
+            ["delete"] * 3,
+            lambda: c.bulk_write([DeleteOne({"_id": 1}), DeleteMany({"a": 6}), DeleteOne({"_id": 1})]),
+        )
+        do(
+            ["create"] * 8,
+            lambda: c.bulk_write([InsertOne({"_id": 100 + n}) for n in range(8)], ordered=False),
+        )
+        do(
+            ["update"] * 8,
+            lambda: c.bulk_write([UpdateOne({"_id": 100 + n}, {"$inc": {"n": 1}}) for n in range(8)], False),
+        )
         do("create", lambda: c.bulk_write([UpdateOne({"nobody": 1}, {"$set": {"a": 1}}, upsert=True)]))
         do("create", lambda: c.bulk_write([UpdateMany({"nobody": 2}, {"$set": {"a": 1}}, upsert=True)]))
 
@@ -731,9 +765,9 @@ def test_switched_databases(delivery: str) -> None:
 
     def script(do: Do) -> None:
         do("create", scroll(1).save)
-        with switch_db(Scroll, "other") as Other:
-            do("create", lambda: Other(number=1, title="there").save())
-            do("update", lambda: Other.objects(number=1).update(title="still there"))
+        with switch_db(Scroll, "other") as other:
+            do("create", lambda: other(number=1, title="there").save())
+            do("update", lambda: other.objects(number=1).update(title="still there"))
         one = Scroll.objects.get(number=1)
         one.title = "both"
         one.switch_db("other")
@@ -756,9 +790,9 @@ def test_switched_collections(delivery: str) -> None:
 
     def script(do: Do) -> None:
         do("create", scroll(1).save)
-        with switch_collection(Scroll, "elsewhere") as Other:
-            do("create", lambda: Other(number=1, title="there").save())
-            do(["update"], lambda: Other.objects.update(title="still there"))
+        with switch_collection(Scroll, "elsewhere") as other:
+            do("create", lambda: other(number=1, title="there").save())
+            do(["update"], lambda: other.objects.update(title="still there"))
         one = Scroll.objects.get(number=1)
         one.switch_collection("attic", keep_created=False)
         do("create", one.save)
@@ -860,7 +894,14 @@ def test_primary_keys(judge: Judge) -> None:
     def script(do: Do) -> None:
         for name, key in KEYS.items():
             _write_by_key(do, name, key)
-        for key in (KEYS["text"], KEYS["int"], KEYS["UUID"], KEYS["document"], KEYS["Decimal128"], KEYS["bytes"]):
+        for key in (
+            KEYS["text"],
+            KEYS["int"],
+            KEYS["UUID"],
+            KEYS["document"],
+            KEYS["Decimal128"],
+            KEYS["bytes"],
+        ):
             do("create", lambda key=key: Keyed(key=key, value=1).save())
             do("update", lambda key=key: Keyed.objects(key=key).update(inc__value=1))
             one = Keyed.objects.first()
@@ -927,7 +968,10 @@ def test_unacknowledged_writes(judge: Judge) -> None:
         do("update", lambda: one.save(write_concern=quiet))
         do("update", lambda: Scroll.objects(number=1).update(write_concern=quiet, inc__counts__0=1))
         do("create", lambda: Scroll.objects.insert(scroll(2), write_concern=quiet))
-        do(["create"] * 2, lambda: Scroll.objects.insert([scroll(3), scroll(4)], write_concern=quiet, load_bulk=False))
+        do(
+            ["create"] * 2,
+            lambda: Scroll.objects.insert([scroll(3), scroll(4)], write_concern=quiet, load_bulk=False),
+        )
         c = Scroll._get_collection().with_options(write_concern=WriteConcern(w=0))
         do([], lambda: c.insert_one({"_id": 1}))
         do("create", lambda: c.insert_many([{"_id": 5}, {"_id": 5}, {"_id": 6}]))
@@ -944,7 +988,10 @@ def test_unacknowledged_writes(judge: Judge) -> None:
         do(["delete"] * 2, lambda: c.delete_many({"_id": {"$in": [9, 10]}}))
         do(["update"] * 4, lambda: c.update_many({"_id": {"$lt": 5}}, {"$set": {"w": 1}}))
         do("delete", lambda: c.delete_one({"_id": 5}))
-        do(["create", "update"], lambda: c.bulk_write([InsertOne({"_id": 8}), UpdateOne({"_id": 4}, {"$set": {"w": 2}})]))
+        do(
+            ["create", "update"],
+            lambda: c.bulk_write([InsertOne({"_id": 8}), UpdateOne({"_id": 4}, {"$set": {"w": 2}})]),
+        )
         do(["delete"] * 5, lambda: Scroll.objects.delete(write_concern=quiet))
 
     judge(script, Scroll)
@@ -960,7 +1007,10 @@ def test_more_documents_than_a_chunk(judge: Judge) -> None:
         do(["create"] * count, lambda: c.insert_many([{"_id": key, "value": 1} for key in keys]))
         do(["update"] * count, lambda: c.update_many({"value": 1}, {"$set": {"value": 2}}))
         do(["update"] * count, lambda: c.update_many({}, {"$inc": {"value": 1}}))
-        do(["update"] * (CHUNK_SIZE + 2), lambda: c.update_many({"_id": {"$lt": CHUNK_SIZE + 1}}, {"$inc": {"n": 1}}))
+        do(
+            ["update"] * (CHUNK_SIZE + 2),
+            lambda: c.update_many({"_id": {"$lt": CHUNK_SIZE + 1}}, {"$inc": {"n": 1}}),
+        )
         do([], lambda: c.update_many({"value": 3}, {"$set": {"value": 3}}))
         do(["delete"] * count, lambda: c.delete_many({"value": 3}))
 
@@ -1018,7 +1068,12 @@ def test_values_of_every_kind(judge: Judge) -> None:
         do("update", lambda: c.update_one({"_id": 1}, {"$set": {"empty": {"a": 2, "b": 1}}}))
         do([], lambda: c.update_one({"_id": 1}, {"$set": {"nan": float("nan")}}))
         do("update", lambda: c.update_one({"_id": 1}, {"$set": {"zero": 0.0}}))
-        do("update", lambda: c.update_one({"_id": 1}, {"$unset": {"int": 1}, "$set": {"b": 1, "a": 1, "10": 1, "9": 1}}))
+        do(
+            "update",
+            lambda: c.update_one(
+                {"_id": 1}, {"$unset": {"int": 1}, "$set": {"b": 1, "a": 1, "10": 1, "9": 1}}
+            ),
+        )
         do("update", lambda: c.update_one({"_id": 1}, {"$set": {"int": 1, "list.7": 1}}))
         do("update", lambda: c.update_one({"_id": 1}, {"$unset": {"list.0": 1}}))
         do("update", lambda: c.replace_one({"_id": 1}, dict(reversed(allowed.items()))))
@@ -1037,15 +1092,9 @@ def test_zero_timestamps(delivery: str) -> None:
         c.update_one({"_id": 2}, {"$set": {"other": Timestamp(0, 0)}})
         c.update_one({"_id": 2}, {"$currentDate": {"when": True}})
         for key, count in ((1, 2), (2, 3)):
-            versions = Keyed.history_of(key) if hasattr(Keyed, "history_of") else _history(key)
+            versions = list(history_of(Keyed, key))
             assert [version.operation for version in versions] == ["create"] + ["update"] * (count - 1)
             assert versions[-1].state == c.find_one({"_id": key})
-
-
-def _history(key: Any) -> Any:
-    from django_mongo_history import history_of
-
-    return list(history_of(Keyed, key))
 
 
 def test_decimal_fields(judge: Judge) -> None:
@@ -1067,8 +1116,6 @@ def test_updates_of_many_that_fail_half_way(delivery: str) -> None:
         Scroll.objects.insert([scroll(1), scroll(2), scroll(3)])
         with pytest.raises(mongoengine.OperationError):
             Scroll.objects.update(code="same")
-        from django_mongo_history import history_of
-
         for number in (1, 2, 3):
             states = [version.state for version in history_of(Scroll, number)]
             assert states[-1] == Scroll._get_collection().find_one({"_id": number})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mongoengine
@@ -10,6 +13,7 @@ import pytest
 from bson import ObjectId
 from django.core.management import CommandError, call_command
 from mongoengine import fields
+from mongoengine.context_managers import switch_db
 
 from django_mongo_history import changeset, changesets, history_of, runtime, untrack
 from django_mongo_history.management.commands.history_revert import ConflictsLeftError
@@ -37,11 +41,18 @@ class Tug(Ship):
     engine = fields.StringField()
 
 
+class Deck(mongoengine.EmbeddedDocument):
+    """Lies inside of another document."""
+
+    name = fields.StringField()
+
+
 class Pilot(mongoengine.Document):
     """Strict: what the class does not know cannot be loaded."""
 
     name = fields.StringField()
     age = fields.DynamicField()
+    ship = fields.EmbeddedDocumentField(Deck)
 
     meta = {"collection": "pilots"}
 
@@ -156,6 +167,27 @@ def test_a_subclass_can_be_named() -> None:
     Ship.objects.update(captain="y")
     revert("--since", iso(moment), "--document", f"{Tug.__module__}.Tug")
     assert {ship.name: ship.captain for ship in Ship.objects} == {"a": "y", "t": "x"}
+
+
+def test_another_connection_can_be_named(harbour: Any) -> None:
+    """`--using` reverts the documents that lie there, and no others."""
+    address = "{}:{}".format(*harbour.client.address)
+    uri = f"mongodb://{address}/?directConnection=true&uuidRepresentation=standard"
+    mongoengine.connect(f"{harbour.name}_2", alias="second", host=uri, tz_aware=True)
+    with switch_db(Pilot, "second") as elsewhere:
+        elsewhere(name="p").save()
+        with changeset() as wrong:
+            elsewhere.objects.update(name="q")
+    Pilot(name="p").save()
+    moment = now()
+    Pilot.objects.update(name="q")
+    with switch_db(Pilot, "second") as elsewhere:
+        elsewhere.objects.update(name="r")
+    assert revert("--since", iso(moment), "--using", "second", "--document", PILOT).error is None
+    assert revert("--changeset", wrong.id, "--using", "second").error is None
+    database = mongoengine.get_db("second")
+    assert (Pilot.objects.get().name, database["pilots"].find_one()["name"]) == ("q", "p")
+    database.client.drop_database(database.name)
 
 
 def test_a_moment_before_all_history_is_fine() -> None:
@@ -412,6 +444,83 @@ def test_a_cycle_beside_a_stranger_is_solved() -> None:
     assert berths() == {"a": 1, "b": 2, "c": None}
 
 
+def test_without_transactions_a_chain_has_all_its_versions(standalone_mongodb: Any) -> None:
+    """What is written before a clash is recorded like everything else."""
+    Ship.ensure_indexes()
+    for place, name in enumerate("abcdefgh"):
+        Ship(name=name, berth=place).save()
+    then, moment = stored(), now()
+    for name, place in zip("hgfedcba", range(8, 0, -1), strict=True):
+        Ship.objects(name=name).update(berth=place)
+    said = revert("--since", iso(moment))
+    assert said.error is None
+    assert stored() == then
+    assert [[str(one.operation) for one in history_of(Ship, name)] for name in "abcdefgh"] == [
+        ["create", "update", "update"]
+    ] * 8
+
+
+def test_without_transactions_a_cycle_is_a_conflict(standalone_mongodb: Any) -> None:
+    """Nothing is taken out that might not get in again."""
+    Ship.ensure_indexes()
+    Ship(name="a", berth=1).save()
+    Ship(name="b", berth=2).save()
+    moment = now()
+    Ship.objects(name="a").update(unset__berth=True)
+    Ship.objects(name="b").update(berth=1)
+    Ship.objects(name="a").update(berth=2)
+    said = revert("--since", iso(moment))
+    assert isinstance(said.error, ConflictsLeftError)
+    assert len(said.error.conflicts) == 2
+    assert "no transactions" in said.err
+    assert berths() == {"a": 2, "b": 1}
+
+
+def test_a_capped_collection_can_be_reverted(harbour: Any) -> None:
+    """The server refuses transactions on it; the versions follow the writes then."""
+    harbour.create_collection("pilots", capped=True, size=100_000)
+    pilot = Pilot(name="p").save()
+    moment = now()
+    Pilot.objects(id=pilot.id).update(name="q")
+    runtime.current().environment.refused.clear()
+    assert revert("--since", iso(moment)).error is None
+    assert [version["name"] for version in history_of(pilot)] == ["p", "q", "p"]
+
+
+def test_writers_beside_a_revert_lose_nothing() -> None:
+    """Whatever comes between: no gap in any history, and the last write is what the database holds."""
+    for number in range(30):
+        Ship(name=f"s{number:02}", captain="x").save()
+    moment = now()
+    Ship.objects.update(captain="y")
+    stop = threading.Event()
+
+    def write() -> int:
+        count = 0
+        while not stop.is_set():
+            count += Ship.objects(name=f"s{count % 30:02}").update(inc__visits=1, push__cargo=str(count)) or 1
+            time.sleep(0.001)
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write) for _ in range(2)]
+        time.sleep(0.2)
+        said = revert("--since", iso(moment))
+        stop.set()
+    assert all(writer.result() for writer in writers)
+    assert said.error is None
+    for number in range(30):
+        versions = list(history_of(Ship, f"s{number:02}"))
+        assert "external" not in [str(version.operation) for version in versions]
+        assert versions[-1].state == documents_state(f"s{number:02}")
+
+
+def documents_state(name: str) -> dict[str, Any]:
+    """The tracked part of a ship as the database holds it."""
+    found = mongoengine.get_db()["ships"].find_one({"_id": name})
+    return {key: value for key, value in found.items() if key not in ("code", "visits")}
+
+
 # -- what cannot be loaded -----------------------------------------------------------------------------------------
 
 
@@ -443,6 +552,19 @@ def test_a_vanished_field_is_a_conflict_until_forced() -> None:
     assert isinstance(said.error, ConflictsLeftError)
     assert "cannot load it" in said.err
     assert "licence" not in pilots.find_one()
+    assert revert("--since", iso(moment), "--force").error is None
+    assert stored("pilots") == then
+
+
+def test_a_value_of_a_type_that_the_field_never_had_is_a_conflict() -> None:
+    """What MongoEngine cannot load for any reason ends in the list, not in a traceback."""
+    pilots = mongoengine.get_db()["pilots"]
+    key = pilots.insert_one({"name": "p", "ship": "no document"}).inserted_id
+    then, moment = stored("pilots"), now()
+    Pilot._get_collection().update_one({"_id": key}, {"$set": {"ship": {"name": "x"}}})
+    said = revert("--since", iso(moment))
+    assert isinstance(said.error, ConflictsLeftError)
+    assert "cannot load it" in said.err
     assert revert("--since", iso(moment), "--force").error is None
     assert stored("pilots") == then
 

@@ -163,6 +163,14 @@ def test_a_moment_that_a_clock_showed_twice_or_never_is_refused(purse: Any, text
     assert "+0200 or +0100" in str(said.error) or "+0100 or +0200" in str(said.error)
 
 
+def test_a_project_without_time_zones_reads_its_wall_clock(purse: Any) -> None:
+    """With USE_TZ off a moment is read in TIME_ZONE, and said so all the same."""
+    with override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin"):
+        said = run("history_revert", "--since", "2026-02-08", "--dry-run")
+    assert said.error is None
+    assert "Europe/Berlin" in said.out
+
+
 def test_the_zone_that_is_active_counts(purse: Any) -> None:
     """As for every other date that Django reads."""
     with timezone.override("Asia/Tokyo"):

@@ -76,7 +76,9 @@ def test_values_keep_their_place(state: Any, image: Any, expected: Any) -> None:
         ([{"n": 5}], [{"n": 1}], [{"n": 5}]),
     ],
 )
-def test_elements_of_a_list_are_known_by_what_is_tracked_of_them(state: Any, image: Any, expected: Any) -> None:
+def test_elements_of_a_list_are_known_by_what_is_tracked_of_them(
+    state: Any, image: Any, expected: Any
+) -> None:
     """An element that only moved takes its hidden value along."""
     assert laid({"l": state}, {"l": image}) == {"l": expected}
 

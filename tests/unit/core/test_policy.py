@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -197,4 +198,4 @@ def test_jobs_of_a_fixed_size_do_not_starve_a_document_of_snapshots(stride: int)
     ids = [ObjectId(f"65f0000000000000{number * stride:08x}") for number in range(2000)]
     gaps = [index for index, version_id in enumerate(ids) if rules.wants_snapshot(version_id)]
     assert 40 < len(gaps) < 200
-    assert max(later - earlier for earlier, later in zip(gaps, gaps[1:], strict=False)) < 300
+    assert max(later - earlier for earlier, later in pairwise(gaps)) < 300

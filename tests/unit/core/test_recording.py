@@ -20,10 +20,11 @@ from tests.strategies import Choices, choices, pairs, policies, random_policy
 
 AT = datetime(2026, 2, 8, 23, 3, tzinfo=UTC)
 KEY = DocumentKey("db.things", "the id")
+ORDER = Timestamp(7, 1)
 NEVER = Policy(snapshot_every=2**40)
 
 
-def around(rules: Policy = NEVER, order: Timestamp | None = Timestamp(7, 1)) -> Circumstances:
+def around(rules: Policy = NEVER, order: Timestamp | None = ORDER) -> Circumstances:
     return Circumstances("Thing", rules, AT, order, ObjectId(), Context())
 
 
@@ -51,9 +52,7 @@ def test_digests_are_of_the_tracked_states(pair: tuple[bytes, bytes], rules: Pol
 
 
 @given(pairs, policies)
-def test_a_version_is_stored_exactly_where_something_counts(
-    pair: tuple[bytes, bytes], rules: Policy
-) -> None:
+def test_a_version_is_stored_exactly_where_something_counts(pair: tuple[bytes, bytes], rules: Policy) -> None:
     """None where neither the tracked state nor a hidden value changed: untracked changes leave no trace."""
     before, after = (policy.prune(image, rules) for image in pair)
     counts = before != after or policy.hidden_changes(*pair, rules)
@@ -115,8 +114,7 @@ def texts(value: Any, names: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...]
 
 def is_covered(names: tuple[str, ...], rules: Policy) -> bool:
     return any(
-        len(rule) <= len(names)
-        and all(part in ("*", name) for part, name in zip(rule, names, strict=False))
+        len(rule) <= len(names) and all(part in ("*", name) for part, name in zip(rule, names, strict=False))
         for rule in rules.hidden + rules.untracked
     )
 
@@ -128,7 +126,8 @@ def test_no_hidden_value_is_anywhere_in_a_version(choose: Choices, data: st.Data
     before = tokens.document()
     after = tokens.edited(before)
     rules = Policy(
-        **{kind: data.draw(rule_paths) for kind in ("hidden", "untracked")}, snapshot_every=1 + choose.below(2)
+        **{kind: data.draw(rule_paths) for kind in ("hidden", "untracked")},
+        snapshot_every=1 + choose.below(2),
     )
     writes = [(before, after), (None, after), (before, None)]
     records = [record_write(write_of(*write), around(rules)) for write in writes]
@@ -148,12 +147,20 @@ def test_a_baseline_says_how_a_document_was(pair: tuple[bytes, bytes], choose: C
     rules = random_policy(choose)
     record = record_baseline(KEY, pair[0], around(rules))
     state = policy.prune(pair[0], rules)
-    assert (record.before, record.after, record.snapshot) == (values.digest(state), values.digest(state), state)
+    assert (record.before, record.after, record.snapshot) == (
+        values.digest(state),
+        values.digest(state),
+        state,
+    )
 
 
 @pytest.mark.parametrize(
     ("before", "after", "operation"),
-    [(None, {"a": 1}, Operation.CREATE), ({"a": 1}, {"a": 2}, Operation.UPDATE), ({"a": 1}, None, Operation.DELETE)],
+    [
+        (None, {"a": 1}, Operation.CREATE),
+        ({"a": 1}, {"a": 2}, Operation.UPDATE),
+        ({"a": 1}, None, Operation.DELETE),
+    ],
 )
 def test_the_images_say_the_operation(before: Any, after: Any, operation: Operation) -> None:
     """A side that is missing makes a create or a delete."""

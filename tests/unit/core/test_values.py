@@ -7,7 +7,7 @@ from itertools import combinations
 
 import bson
 import pytest
-from bson import DBRef, Decimal128, Int64, SON
+from bson import SON, DBRef, Decimal128, Int64
 from bson.errors import InvalidDocument
 from hypothesis import given
 
@@ -71,7 +71,9 @@ def test_twice_the_same_key_at_the_top_is_refused() -> None:
         values.decode(doc(("a", 1), ("b", 1), ("a", 2)))
 
 
-@pytest.mark.parametrize("state", [{1: 2}, {"a\x00": 1}, {"a": object()}, {"a": {2: 1}}, {"a": [{"\x00": 1}]}])
+@pytest.mark.parametrize(
+    "state", [{1: 2}, {"a\x00": 1}, {"a": object()}, {"a": {2: 1}}, {"a": [{"\x00": 1}]}]
+)
 def test_what_bson_cannot_hold_is_invalid(state: dict[object, object]) -> None:
     """Keys that are no text or hold a null, and unknown types, are InvalidDocument at any depth."""
     with pytest.raises(InvalidDocument):
