@@ -225,7 +225,7 @@ def _free_name(choose: Choices, parts: list[Element]) -> bytes:
 
 
 # Never short: drawn freely most strings would be, and most documents empty. Zeros make the simplest one all the same.
-choices: st.SearchStrategy[Choices] = st.binary(min_size=60, max_size=120).map(Choices)
+choices: st.SearchStrategy[Choices] = st.binary(min_size=40, max_size=80).map(Choices)
 documents: st.SearchStrategy[bytes] = choices.map(random_document)
 """Documents of all BSON types, keys unique at the top level."""
 values: st.SearchStrategy[Value] = choices.map(lambda choose: random_value(choose, 3))

@@ -150,8 +150,9 @@ class Single:
             return self._computed(found.before) or self._read(found.before, session)
         if found.upserted is not ABSENT:
             return self.images.find_one({"_id": found.upserted}, session)
-        if self.parts.get("upsert"):  # the helper does not tell the id: here the filter does
-            return self.images.find_one({"_id": self.parts["query"]["_id"]}, session)
+        if self.parts.get("upsert"):  # the helper does not tell the id, but `needs_transaction` saw to it that we know
+            made = encoded({"_id": self.parts["query"]["_id"]}, self.images)
+            return self._computed(made) or self._read(made, session)
         return None
 
     def _computed(self, before: bytes) -> bytes | None:
@@ -167,10 +168,12 @@ class Single:
         update = self.parts.get("update")
         if not self.images.computes or not isinstance(update, Mapping) or self.parts.get("array_filters"):
             return False
-        return _is_replacement(update) or not set(update) - {"$set", "$unset"}
+        return _is_replacement(update) or after_image.is_certain(update)
 
     def _may_insert_unknown(self) -> bool:
-        return bool(self.parts.get("upsert")) and not pins_id(self.parts["query"])
+        """Whether an upsert may make a document of more than a known `_id` and the update."""
+        query = self.parts["query"]
+        return bool(self.parts.get("upsert")) and not (pins_id(query) and len(query) == 1)
 
     def _read(self, before: bytes, session: Any) -> bytes | None:
         return self.images.find_one({"_id": id_of(before)}, session)

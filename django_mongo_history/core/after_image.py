@@ -48,6 +48,21 @@ def after_update(before: bytes, update: Any, codec_options: CodecOptions[Any]) -
         return None
 
 
+def is_certain(update: Mapping[str, Any]) -> bool:
+    """Whether `after_update` can say what this update makes, whatever the document: only its paths are looked at."""
+    if not update or set(update) - {"$set", "$unset"}:
+        return False
+    tree: _Tree = {}
+    try:
+        for edits in update.values():
+            for path in edits:
+                _plant(tree, path, _UNSET)
+        _check_siblings(tree)
+    except (_DeclinedError, TypeError, AttributeError):  # the last two: what the server will refuse
+        return False
+    return True
+
+
 def after_replacement(before: bytes, replacement: bytes) -> bytes | None:
     """The document after being replaced: `_id` in front as it was, then the rest as sent; None where not certain."""
     identity = elements.find_value(before, b"_id")

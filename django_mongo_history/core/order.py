@@ -46,7 +46,9 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
         region = ordered[low:high]
         trail = _trails(region, start, end)
         around = _Around(ordered[low - 1] if low else None, ordered[high] if high < len(ordered) else None)
-        if around.gaps(trail) < around.gaps(region) and _is_within_clocks(trail):
+        found = around.gaps(trail)
+        # A trail without a gap is proven by its links; what only has fewer must be likely by the clocks as well.
+        if found < around.gaps(region) and (found == 0 or _is_within_clocks(trail)):
             ordered[low:high] = trail
     return ordered
 

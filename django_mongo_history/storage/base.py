@@ -71,7 +71,7 @@ class Store(Protocol):
     def snapshots(
         self, collection: str, document_ids: Sequence[Any], *, session: Any = None
     ) -> frozenset[ObjectId]:
-        """The ids of versions of these documents that hold a snapshot. Cost: one index scan."""
+        """The ids of versions of these documents that hold a snapshot. Cost: one index scan, and these rows."""
         ...
 
     def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:

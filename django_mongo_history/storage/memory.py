@@ -31,7 +31,7 @@ class MemoryStore:
         return [
             _entry(record)
             for record in self._records.values()
-            if record.collection == key.collection and _is_equal(record.document_id, key.document_id)
+            if record.collection == key.collection and is_equal(record.document_id, key.document_id)
         ]
 
     def entries_of(
@@ -70,7 +70,7 @@ class MemoryStore:
         return {wanted: self._records[wanted] for wanted in ids if wanted in self._records}
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
-        found = [record for record in self._records.values() if _matches(record, query)]
+        found = [record for record in self._records.values() if matches(record, query)]
         found.sort(key=lambda record: (record.at, record.id), reverse=query.newest_first)
         return iter(found)
 
@@ -87,11 +87,12 @@ def _entry(record: VersionRecord) -> Entry:
     )
 
 
-def _matches(record: VersionRecord, query: Query) -> bool:
+def matches(record: VersionRecord, query: Query) -> bool:
+    """Whether a version meets all conditions, as the server would say."""
     return all(
         (
             query.collections is None or record.collection in query.collections,
-            query.document_id is ABSENT or _is_equal(record.document_id, query.document_id),
+            query.document_id is ABSENT or is_equal(record.document_id, query.document_id),
             query.classes is None or record.document_class in query.classes,
             query.changeset is None or record.changeset == query.changeset,
             query.user is None or _is_user(record, query),
@@ -108,10 +109,10 @@ def _is_user(record: VersionRecord, query: Query) -> bool:
     if user is None or wanted is None:
         return False
     if wanted.model is not None:
-        return user.model == wanted.model and _is_equal(user.pk, wanted.pk)
-    return _is_equal(user.pk, wanted.pk) or (isinstance(wanted.pk, str) and user.label == wanted.pk)
+        return user.model == wanted.model and is_equal(user.pk, wanted.pk)
+    return is_equal(user.pk, wanted.pk) or (isinstance(wanted.pk, str) and user.label == wanted.pk)
 
 
-def _is_equal(one: Any, other: Any) -> bool:
+def is_equal(one: Any, other: Any) -> bool:
     """As the server compares: numbers by their value, whatever their type."""
     return values.sort_key(one) == values.sort_key(other)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from bson import ObjectId
+from bson import MaxKey, MinKey, ObjectId
 from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -55,6 +55,7 @@ class MongoStore:
 
     def __init__(self, collection: Collection[Any]) -> None:
         self.name = collection.full_name
+        self._is_indexed = False
         self._rows: Collection[Any] = collection.with_options(
             codec_options=values.EXACT.with_options(document_class=RawBSONDocument),
             read_preference=ReadPreference.PRIMARY,
@@ -104,16 +105,19 @@ class MongoStore:
         self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
     ) -> Iterator[Entry]:
         wanted: dict[str, Any] = {"collection": collection}
-        # $expr compares across types, in BSON order; a plain $gt would stay within one type.
-        bounds = [
-            {operator: ["$document_id", {"$literal": bound}]}
-            for operator, bound in (("$gt", above), ("$lte", upto))
-            if bound is not ABSENT
-        ]
-        if bounds:
-            wanted["$expr"] = {"$and": bounds}
-        cursor = self._exact.find(wanted, ENTRY_FIELDS, session=session).sort("document_id", ASCENDING)
-        with cursor:
+        if above is ABSENT and upto is ABSENT:
+            cursor = self._exact.find(wanted, ENTRY_FIELDS, session=session)
+        elif self._has_indexes():
+            # The index's own bounds: they cross types, as BSON's order does, and need no row, as $expr would.
+            low = (MinKey() if above is ABSENT else above, MinKey() if above is ABSENT else MaxKey())
+            high = (MaxKey() if upto is ABSENT else upto, MaxKey())
+            cursor = self._exact.find({}, ENTRY_FIELDS, session=session, hint="links")
+            cursor = cursor.min(_bound(collection, *low)).max(_bound(collection, *high))
+        else:
+            cursor = self._exact.find(
+                wanted | {"$expr": _between(above, upto)}, ENTRY_FIELDS, session=session
+            )
+        with cursor.sort([("collection", ASCENDING), ("document_id", ASCENDING)]):
             for row in cursor:
                 yield read_entry(row)
 
@@ -125,7 +129,10 @@ class MongoStore:
             "document_id": {"$in": list(document_ids)},
             "snapshot": {"$exists": True},
         }
-        found = self._exact.find(wanted, {"_id": 1}, session=session)
+        hint = (
+            "snapshots" if self._has_indexes() else None
+        )  # the planner may take the index over all versions
+        found = self._exact.find(wanted, {"_id": 1}, session=session, hint=hint)
         return frozenset(row["_id"] for row in found)
 
     def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
@@ -154,6 +161,11 @@ class MongoStore:
                 if isinstance(record, Unreadable):
                     raise unreadable(_key(row), record)
                 yield record
+
+    def _has_indexes(self) -> bool:
+        """Whether indexes can be asked for by name; once there, they are taken to stay."""
+        self._is_indexed = self._is_indexed or not self.missing()
+        return self._is_indexed
 
     def missing(self) -> list[str]:
         there = set(self._exact.index_information())
@@ -197,6 +209,24 @@ def _typed(value: Any, wanted: type) -> Any:
     if not isinstance(value, wanted):
         raise TypeError(f"expected {wanted.__name__}, found {type(value).__name__}")
     return value
+
+
+def _bound(collection: str, document_id: Any, rest: Any) -> list[tuple[str, Any]]:
+    """A place in the index `links`: before (MinKey) or behind (MaxKey) all versions of a document."""
+    names = [name for name, _direction in _LINKS]
+    return list(zip(names, [collection, document_id, *[rest] * (len(names) - 2)], strict=True))
+
+
+def _between(above: Any, upto: Any) -> dict[str, Any]:
+    """The same as a condition. $expr compares across types; a plain $gt would stay within one."""
+    bounds = (("$gt", above), ("$lte", upto))
+    return {
+        "$and": [
+            {operator: ["$document_id", {"$literal": bound}]}
+            for operator, bound in bounds
+            if bound is not ABSENT
+        ]
+    }
 
 
 def _key(row: Any) -> DocumentKey:

@@ -1,8 +1,8 @@
 """
 The same store over a mongomock collection, so that users' tests without a server have histories too.
 
-mongomock knows neither raw documents nor codec options, and cannot compare ids of different types: a row goes in as
-plain values and comes out as the BSON that they make, and ids are put in order here. Slow, and exact.
+mongomock knows neither raw documents nor codec options, and compares as Python does (`1 == True`): a row goes in as
+plain values and comes out as the BSON that they make, and all comparing is done here. Slow, and exact.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from django_mongo_history.core import values
-from django_mongo_history.core.model import ABSENT, Entry
+from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionRecord
+from django_mongo_history.storage.base import Query
+from django_mongo_history.storage.memory import is_equal, matches
 from django_mongo_history.storage.mongo import ENTRY_FIELDS, MongoStore, read_entry
 
 _AWARE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(tz_aware=True)
@@ -25,8 +28,12 @@ class MongomockStore(MongoStore):
 
     def __init__(self, collection: Any) -> None:
         self.name = collection.full_name
+        self._is_indexed = False
         self._exact = collection.with_options(codec_options=_AWARE)
         self._rows: Any = _RawRows(self._exact)
+
+    def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
+        return [entry for entry in self.scan(key.collection) if is_equal(entry.document_id, key.document_id)]
 
     def scan(
         self, collection: str, *, above: Any = ABSENT, upto: Any = ABSENT, session: Any = None
@@ -38,6 +45,17 @@ class MongomockStore(MongoStore):
         for place, entry in sorted(found, key=lambda pair: (pair[0], pair[1].id)):
             if (low is None or place > low) and (high is None or place <= high):
                 yield entry
+
+    def snapshots(
+        self, collection: str, document_ids: Sequence[Any], *, session: Any = None
+    ) -> frozenset[ObjectId]:
+        places = {values.sort_key(document_id) for document_id in document_ids}
+        found = self._exact.find({"collection": collection, "snapshot": {"$exists": True}})
+        return frozenset(row["_id"] for row in found if values.sort_key(row["document_id"]) in places)
+
+    def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
+        sort_only = Query(newest_first=query.newest_first)
+        return (record for record in super().find(sort_only) if matches(record, query))
 
 
 class _RawRows:

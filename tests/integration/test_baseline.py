@@ -10,11 +10,13 @@ from typing import Any
 
 import mongoengine
 import pytest
-from bson import Int64, ObjectId
+from bson import Int64, ObjectId, Timestamp
 from mongoengine import fields
 
 from django_mongo_history import baseline, changeset, history_of, runtime
 from django_mongo_history.core import values
+from django_mongo_history.core.model import Entry, Operation
+from django_mongo_history.core.order import arrange
 from tests.commanding import now, run, stored, version_count
 from tests.judge import configured, tracking
 
@@ -274,6 +276,15 @@ def test_a_transaction_that_was_open_all_the_while_stands_after_the_baseline() -
     assert operations(1) == ["baseline", "update"]
     history = history_of(Stone, 1)
     assert history.version_at(history[1].at).state["text"] == "new"
+
+
+@pytest.mark.parametrize("after", [b"B", None])
+def test_a_transaction_may_have_been_open_for_as_long_as_the_server_lets_it(after: bytes | None) -> None:
+    """Half a minute between both is not enough to take a baseline for something that came later."""
+    at = now()
+    write = Entry(ObjectId(), 1, Timestamp(1_000_000, 1), Operation.UPDATE, at, b"A", after)
+    first = Entry(ObjectId(), 1, Timestamp(1_000_030, 1), Operation.BASELINE, at, b"A", b"A")
+    assert [entry.operation for entry in arrange([write, first])] == [Operation.BASELINE, Operation.UPDATE]
 
 
 def test_two_walks_at_once_store_each_baseline_once() -> None:

@@ -184,7 +184,8 @@ def test_another_connection_can_be_named(harbour: Any) -> None:
     with switch_db(Pilot, "second") as elsewhere:
         elsewhere.objects.update(name="r")
     assert revert("--since", iso(moment), "--using", "second", "--document", PILOT).error is None
-    assert revert("--changeset", wrong.id, "--using", "second").error is None
+    assert mongoengine.get_db("second")["pilots"].find_one()["name"] == "q"
+    assert revert("--changeset", wrong.id, "--using", "second", "--force").error is None
     database = mongoengine.get_db("second")
     assert (Pilot.objects.get().name, database["pilots"].find_one()["name"]) == ("q", "p")
     database.client.drop_database(database.name)
