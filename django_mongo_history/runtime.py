@@ -186,9 +186,14 @@ def _place(collection: Any) -> tuple[int, str, str]:
 
 
 def _announce(document_class: type, document_id: Any, record: VersionRecord) -> None:
-    document_reverted.send(
+    answers = document_reverted.send_robust(
         document_class, document_id=document_id, version_id=record.id, operation=record.operation.value
     )
+    for receiver, answer in answers:
+        if isinstance(
+            answer, Exception
+        ):  # the document is written: its receivers must not stop those to come
+            logger.error("A receiver of document_reverted failed: %r", receiver, exc_info=answer)
 
 
 def _open(client: Any, name: tuple[str, str]) -> Store:

@@ -150,7 +150,9 @@ class Single:
             return self._computed(found.before) or self._read(found.before, session)
         if found.upserted is not ABSENT:
             return self.images.find_one({"_id": found.upserted}, session)
-        if self.parts.get("upsert"):  # the helper does not tell the id, but `needs_transaction` saw to it that we know
+        if self.parts.get(
+            "upsert"
+        ):  # the helper does not tell the id, but `needs_transaction` saw to it that we know
             made = encoded({"_id": self.parts["query"]["_id"]}, self.images)
             return self._computed(made) or self._read(made, session)
         return None

@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from django_mongo_history import context, documents
 from django_mongo_history.core import values
-from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.core.model import ABSENT, VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job
 from django_mongo_history.delivery.environment import Recorder
@@ -142,9 +142,12 @@ def _is_clash(error: BulkWriteError | DuplicateKeyError) -> bool:
 
 
 def _clashing(error: Any, items: Sequence[Item]) -> Item:
-    failed = (error.details or {}).get("writeErrors") or [{"index": 0}]
-    index: int = failed[0]["index"]
-    return items[index - len(items)] if index >= len(items) else items[min(index, len(items) - 1)]
+    """The item that the failed request was about; the server tells by the request itself."""
+    failed = (error.details or {}).get("writeErrors") or [{}]
+    request = failed[0].get("op") or {}
+    wanted = request["_id"] if "_id" in request else request.get("q", {}).get("_id", {}).get("$eq", ABSENT)
+    found = (item for item in items if wanted is not ABSENT and values.same(item.document_id, wanted))
+    return next(found, items[-1])
 
 
 def _clash_text(error: Any) -> str:

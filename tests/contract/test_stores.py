@@ -47,15 +47,16 @@ def collection(mongodb_client: MongoClient[Any]) -> Iterator[Collection[Any]]:
     mongodb_client.drop_database(database.name)
 
 
-@pytest.fixture(params=["memory", "mongo", "mongomock"])
+@pytest.fixture(params=["memory", "mongo", "mongo without indexes", "mongomock"])
 def store(request: pytest.FixtureRequest) -> Store:
-    """An empty store of each kind, prepared."""
+    """An empty store of each kind."""
     if request.param == "memory":
         return MemoryStore()
     if request.param == "mongomock":
         return MongomockStore(mongomock.MongoClient()["db"]["document_history"])
     made = MongoStore(request.getfixturevalue("collection"))
-    made.prepare()
+    if request.param == "mongo":
+        made.prepare()
     return made
 
 
@@ -351,7 +352,7 @@ def test_found_versions_are_sorted_by_moment_and_id(store: Store, newest_first: 
         Query(user=UserRef(OPERATOR)),
         Query(user=UserRef(OPERATOR, model="auth.user")),
         Query(user=UserRef(7, model=OPERATOR)),  # type: ignore[arg-type]
-        Query(changeset=OPERATOR),  # type: ignore[arg-type]
+        Query(changeset={"$exists": True}),  # type: ignore[arg-type]
         Query(document_id=OPERATOR),
         Query(document_id={"$exists": True}),
     ],

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 
 from django_mongo_history.core import overlay, policy, values
+from django_mongo_history.core.elements import DOCUMENT
 from django_mongo_history.core.overlay import AmbiguousListError
 from django_mongo_history.core.policy import Policy
-from tests.strategies import documents, pairs, policies
+from tests.strategies import doc, documents, pairs, policies
 
 SECRET = Policy(hidden=(("s",), ("l", "s"), ("d", "s")))
 
@@ -81,6 +82,14 @@ def test_elements_of_a_list_are_known_by_what_is_tracked_of_them(
 ) -> None:
     """An element that only moved takes its hidden value along."""
     assert laid({"l": state}, {"l": image}) == {"l": expected}
+
+
+def test_a_key_that_stands_twice_stays_twice() -> None:
+    """An embedded document may hold a hidden key more than once."""
+    image = doc(("d", (DOCUMENT, doc(("s", 1), ("x", 2), ("s", 3)))))
+    assert overlay.lay_over(doc(("d", {"x": 5})), image, SECRET) == doc(
+        ("d", (DOCUMENT, doc(("s", 1), ("x", 5), ("s", 3))))
+    )
 
 
 @pytest.mark.parametrize(
