@@ -275,9 +275,10 @@ class Many:
                 writes.append(write_of(self.namespace, before, computed))
         writes.extend(self._read(unknown, session))
         answer = getattr(result, "raw_result", None) or {}
-        if "upserted" in answer:  # its value may be None
+        if not befores and "upserted" in answer:  # its value may be None; mongomock always has the key
             after = self.images.find_one({"_id": answer["upserted"]}, session)
-            writes.append(write_of(self.namespace, None, after))
+            if after is not None:
+                writes.append(write_of(self.namespace, None, after))
         return writes
 
     def _read(self, befores: list[bytes], session: Any) -> list[Write]:

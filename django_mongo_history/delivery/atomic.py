@@ -24,6 +24,7 @@ from pymongo.read_preferences import ReadPreference
 
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery.base import Job, Outcome, cluster_time
+from django_mongo_history.driver import topology
 from django_mongo_history.errors import StoreError
 
 _TRANSIENT: Final = "TransientTransactionError"
@@ -62,7 +63,7 @@ def deliver(job: Job, *, timeout_s: float) -> tuple[Any, list[VersionRecord]]:
 
 def in_transaction(job: Job, finish: Finish, *, timeout_s: float) -> tuple[Any, list[VersionRecord]]:
     """One attempt and `finish` in a transaction of our own, repeated while the server calls failures transient."""
-    deadline = time.monotonic() + timeout_s
+    deadline = min(time.monotonic() + timeout_s, topology.deadline())
     with _session(job) as session:
         for pause_s in _pauses():
             try:

@@ -65,6 +65,8 @@ def _attempted(job: Job, session: Any, *, has_transactions: bool) -> Outcome:
             atomic.raise_original(job, session)
             return job.work.attempt(session, transactional=False)
         result = job.work.original(session)
+    if isinstance(result, Outcome):
+        return result
     logger.warning(
         "%s: a write that failed at first was done by the caller's own call; readers will show it as external.",
         job.collection.full_name,

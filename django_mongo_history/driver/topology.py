@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from contextvars import Context
 from typing import Any, Final
 from weakref import ReferenceType, ref
 
-from pymongo import MongoClient
+from pymongo import MongoClient, _csot
 from pymongo.errors import PyMongoError
 
 _MONGODB_5: Final = 13
@@ -33,6 +35,12 @@ def bound_session(client: Any) -> Any:
     return find() if callable(find) else None
 
 
+def deadline() -> float:
+    """When the caller's own time limit (`pymongo.timeout()`) ends, by the monotonic clock; infinity without one."""
+    limit: float | None = _csot.get_deadline() if _csot.get_timeout() else None
+    return math.inf if limit is None else limit
+
+
 def forget() -> None:
     """Ask again: for tests that exchange the server behind an address."""
     _known.clear()
@@ -45,7 +53,8 @@ def _facts(client: Any) -> tuple[bool, bool]:
     if known is not None and known[0]() is client:
         return known[1]
     try:
-        hello = client.admin.command("hello")
+        # In an empty context: a transaction that the caller has bound to this one must not begin with our question.
+        hello = Context().run(client.admin.command, "hello")
     except PyMongoError:
         return True, False  # no server answers: the write will say so in its own words
     facts = "setName" in hello or hello.get("msg") == "isdbgrid", hello.get("maxWireVersion", 0) >= _MONGODB_5

@@ -12,7 +12,7 @@ from bson import ObjectId
 
 from django_mongo_history import documents
 from django_mongo_history.core.model import ABSENT, Operation, UserRef, VersionRecord
-from django_mongo_history.query.changesets import records_of
+from django_mongo_history.query.records import records_of
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import Source
 from django_mongo_history.storage.base import Query

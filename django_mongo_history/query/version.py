@@ -1,36 +1,27 @@
-"""One version as users hold it: what it says, what it changed, the state after it, and the ways back."""
+"""A version and a changeset as users hold them: each leads to the other, and both have the ways back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bson import ObjectId
 
 from django_mongo_history import documents, reading, revert
 from django_mongo_history.core import policy
-from django_mongo_history.core.model import (
-    Change,
-    Context,
-    Operation,
-    PatchEntries,
-    RequestRef,
-    State,
-    UserRef,
-    VersionRecord,
-)
+from django_mongo_history.core.model import Change, Operation, PatchEntries, State, VersionRecord
 from django_mongo_history.errors import DocumentDeletedError, HiddenFieldError, UntrackedFieldError
+from django_mongo_history.query.facts import VersionFacts
+from django_mongo_history.query.records import records_of
 from django_mongo_history.query.sources import Sources
-from django_mongo_history.reading import DocumentHistory, Source, read_document
+from django_mongo_history.reading import Source, read_document
 from django_mongo_history.reading.changes import patch_between
 from django_mongo_history.revert import Plan, Target
-
-if TYPE_CHECKING:
-    from django_mongo_history.query.changesets import Changeset
+from django_mongo_history.storage.base import Query
 
 
-class Version:
+class Version(VersionFacts):
     """
     One version of one document. It never changes; what is read from it is a private copy.
 
@@ -38,107 +29,7 @@ class Version:
     field. All values are those *after* the version; of a delete there are none.
     """
 
-    __slots__ = ("_history", "_index", "_record", "_source", "_sources")
-
-    def __init__(
-        self,
-        sources: Sources,
-        source: Source,
-        *,
-        record: VersionRecord | None = None,
-        history: DocumentHistory | None = None,
-        index: int | None = None,
-    ) -> None:
-        self._sources = sources
-        self._source = source if history is None else history.source
-        self._record = record
-        self._history = history
-        self._index = index
-
-    # -- what it says ----------------------------------------------------------------------------------------------
-
-    @property
-    def id(self) -> ObjectId | str:
-        """Identity: an ObjectId; of a derived version a text that says which stored one it stands before."""
-        if self._record is not None:
-            return self._record.id
-        return self._chain.steps[self.index].id
-
-    @property
-    def index(self) -> int:
-        """Its place in the document's history, from 0. Computed: a version that arrives late moves it."""
-        if self._index is None:
-            found = None if self._record is None else self._chain.index_of(self._record.id)
-            if found is None:
-                raise LookupError(f"version {self._record and self._record.id} is no longer in the store")
-            self._index = found
-        return self._index
-
-    @property
-    def number(self) -> int:
-        """Its place from 1."""
-        return self.index + 1
-
-    @property
-    def at(self) -> datetime | None:
-        """When it was made: aware, UTC, milliseconds. None of a derived baseline: it answers for all time before."""
-        return self._record.at if self._record is not None else self._chain.steps[self.index].at
-
-    @property
-    def operation(self) -> Operation:
-        """`create`, `update`, `delete`, `baseline` or `external`; compares equal to its text."""
-        return self._record.operation if self._record is not None else self._chain.steps[self.index].operation
-
-    @property
-    def is_derived(self) -> bool:
-        """Whether readers derived it and nobody stored it."""
-        return self._record is None and self._chain.steps[self.index].entry is None
-
-    @property
-    def user(self) -> UserRef | None:
-        """The user behind it as plain values (`pk`, `label`, `model`)."""
-        return self._context.user
-
-    @property
-    def remote_addr(self) -> str | None:
-        return self._context.remote_addr
-
-    @property
-    def reason(self) -> str | None:
-        return self._context.reason
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        return dict(self._context.extra)
-
-    @property
-    def request(self) -> RequestRef | None:
-        """The HTTP request that it was made in: id, method, path."""
-        return self._context.request
-
-    @property
-    def changeset(self) -> Changeset | None:
-        """The changeset that it belongs to; None for a derived version."""
-        from django_mongo_history.query.changesets import Changeset
-
-        record = self._stored
-        return (
-            None if record is None or record.changeset is None else Changeset(self._sources, record.changeset)
-        )
-
-    @property
-    def revert_of(self) -> Any:
-        """What it reverted, if it was made by a revert or a take-back."""
-        return None if self._stored is None else self._stored.revert_of
-
-    @property
-    def document_class(self) -> type[Any]:
-        return self._source.tracked.document_class
-
-    @property
-    def document_id(self) -> Any:
-        """The `_id` of its document."""
-        return reading.changes.read_value(self._key.document_id, self._source.codec_options)
+    __slots__ = ()
 
     # -- what it holds ---------------------------------------------------------------------------------------------
 
@@ -219,6 +110,14 @@ class Version:
         """The version after it, as far as was known when its history was read."""
         return self._neighbour(self.index + 1) if self.index + 1 < len(self._chain.steps) else None
 
+    @property
+    def changeset(self) -> Changeset | None:
+        """The changeset that it belongs to; None for a derived version."""
+        record = self._stored
+        return (
+            None if record is None or record.changeset is None else Changeset(self._sources, record.changeset)
+        )
+
     def follow(self, field: str) -> Version | None:
         """
         The version in force at `at` of the document that a reference field pointed to; None for an empty field.
@@ -279,23 +178,6 @@ class Version:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    @property
-    def _key(self) -> Any:
-        return self._record.key if self._record is not None else self._chain.key
-
-    @property
-    def _chain(self) -> DocumentHistory:
-        if self._history is None:
-            assert self._record is not None
-            self._history = read_document(self._source, self._record.document_id)
-        return self._history
-
-    @property
-    def _stored(self) -> VersionRecord | None:
-        if self._record is None:
-            self._record = self._chain.record(self.index)
-        return self._record
-
     def _record_needed(self) -> VersionRecord:
         record = self._stored
         if record is None:
@@ -304,11 +186,6 @@ class Version:
                 "`.previous.revert()` writes the state before it back."
             )
         return record
-
-    @property
-    def _context(self) -> Context:
-        record = self._stored
-        return Context() if record is None else record.context
 
     @property
     def _sides(self) -> tuple[bytes | None, bytes | None]:
@@ -332,14 +209,55 @@ class Version:
                 **facts,
             )
 
+
+class Changeset:
+    """What belongs together. `id` is its identity; what it wrote is read when it is asked for."""
+
+    def __init__(self, sources: Sources, changeset_id: ObjectId) -> None:
+        self._sources = sources
+        self.id = changeset_id
+
+    def versions(self) -> list[Version]:
+        """Its stored versions of all classes, in the order in which they were made."""
+        return [Version(self._sources, source, record=record) for source, record in self._records()]
+
+    @property
+    def user(self) -> Any:
+        """Who made it; None where nobody is known or it wrote nothing."""
+        return next((record.context.user for _source, record in self._records()), None)
+
+    @property
+    def reason(self) -> str | None:
+        return next((record.context.reason for _source, record in self._records()), None)
+
+    @property
+    def at(self) -> datetime | None:
+        """When its first version was made; None where it wrote nothing."""
+        return next((record.at for _source, record in self._records()), None)
+
+    def take_back(self) -> list[Version]:
+        """
+        Apply the inverse of its versions to the present, as one new changeset; the new versions.
+
+        Raises: ConflictError where a later version changed the same paths, with nothing written.
+        """
+        plan = revert.plan_take_back(list(self._records()), revert_of=self.id)
+        revert.apply_or_raise(plan)
+        return [Version(self._sources, plan.source_of(record.key), record=record) for record in plan.made]
+
+    def _records(self) -> Iterator[tuple[Source, VersionRecord]]:
+        return records_of(self._sources, Query(changeset=self.id))
+
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Version):
-            return NotImplemented
-        return self._key == other._key and self.id == other.id
+        if isinstance(other, ObjectId):
+            return self.id == other
+        return isinstance(other, Changeset) and self.id == other.id
 
     def __hash__(self) -> int:
-        return hash((self._key.collection, self.id))
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return str(self.id)
 
     def __repr__(self) -> str:
-        when = "" if self.at is None else f" at {self.at.isoformat(timespec='milliseconds')}"
-        return f"<Version {self.operation} of {self.document_class.__name__} {self.document_id!r}{when}>"
+        return f"<Changeset {self.id}>"

@@ -90,4 +90,5 @@ def _send_to_mock(collection: Any, request: Any) -> None:
     elif isinstance(request, InsertOne):
         collection.insert_one(values.decode(request._doc.raw))  # noqa: SLF001
     else:
-        collection.replace_one(request._filter, values.decode(request._doc.raw))  # noqa: SLF001
+        query = {"_id": request._filter["_id"]["$eq"]}  # noqa: SLF001 - mongomock takes the operator for a new `_id`
+        collection.replace_one(query, values.decode(request._doc.raw))  # noqa: SLF001

@@ -47,24 +47,24 @@ class Deck(mongoengine.EmbeddedDocument):
     name = fields.StringField()
 
 
-class Pilot(mongoengine.Document):
+class Skipper(mongoengine.Document):
     """Strict: what the class does not know cannot be loaded."""
 
     name = fields.StringField()
     age = fields.DynamicField()
     ship = fields.EmbeddedDocumentField(Deck)
 
-    meta = {"collection": "pilots"}
+    meta = {"collection": "skippers"}
 
 
 SHIP = f"{Ship.__module__}.Ship"
-PILOT = f"{Pilot.__module__}.Pilot"
+SKIPPER = f"{Skipper.__module__}.Skipper"
 
 
 @pytest.fixture(autouse=True)
 def harbour(mongodb: Any) -> Iterator[Any]:
-    """An empty database in which ships and pilots are tracked."""
-    with configured(), tracking(Ship, hidden=["code"], untracked=["visits"]), tracking(Pilot):
+    """An empty database in which ships and skippers are tracked."""
+    with configured(), tracking(Ship, hidden=["code"], untracked=["visits"]), tracking(Skipper):
         Ship.ensure_indexes()
         yield mongodb
 
@@ -81,13 +81,13 @@ def test_everything_is_as_it_was_at_the_moment() -> None:
     Ship(name="a", berth=1, captain="x", cargo=["coal"]).save()
     Ship(name="b", captain="y").save()
     Tug(name="t", engine="steam").save()
-    pilot = Pilot(name="p", age=40).save()
+    skipper = Skipper(name="p", age=40).save()
     then, moment = stored(), now()
     Ship.objects(name="a").update(unset__captain=True, push__cargo="iron", set__berth=9)
     Ship.objects(name="b").delete()
     Ship(name="c", berth=1).save()
     Tug.objects(name="t").update(engine="diesel")
-    Pilot.objects(id=pilot.id).update(age=40.0)
+    Skipper.objects(id=skipper.id).update(age=40.0)
     said = revert("--since", iso(moment))
     assert said.error is None
     assert stored() == then
@@ -102,10 +102,10 @@ def test_the_counts_are_said_by_class_and_kind() -> None:
     Ship.objects(name="a").delete()
     Ship.objects(name="b").update(captain="z")
     Ship(name="c").save()
-    Pilot(name="p").save()
+    Skipper(name="p").save()
     said = revert("--since", iso(moment))
     assert f"{SHIP}: 1 to be removed, 1 to be updated, 1 to be restored" in said.lines
-    assert f"{PILOT}: 1 to be removed" in said.lines
+    assert f"{SKIPPER}: 1 to be removed" in said.lines
     assert "4 documents written as changeset" in said.out
 
 
@@ -147,15 +147,15 @@ def test_documents_and_classes_can_be_named() -> None:
     """`--document` and `--id` limit what is touched."""
     Ship(name="a", captain="x").save()
     Ship(name="b", captain="x").save()
-    pilot = Pilot(name="p").save()
+    skipper = Skipper(name="p").save()
     moment = now()
     Ship.objects.update(captain="y")
-    Pilot.objects.update(name="q")
+    Skipper.objects.update(name="q")
     revert("--since", iso(moment), "--document", SHIP, "--id", "a")
     assert [ship.captain for ship in Ship.objects.order_by("name")] == ["x", "y"]
-    revert("--since", iso(moment), "--document", PILOT, "--id", str(pilot.id))
-    assert Pilot.objects.get().name == "p"
-    revert("--since", iso(moment), "--document", PILOT, "--document", SHIP)
+    revert("--since", iso(moment), "--document", SKIPPER, "--id", str(skipper.id))
+    assert Skipper.objects.get().name == "p"
+    revert("--since", iso(moment), "--document", SKIPPER, "--document", SHIP)
     assert [ship.captain for ship in Ship.objects.order_by("name")] == ["x", "x"]
 
 
@@ -174,31 +174,31 @@ def test_another_connection_can_be_named(harbour: Any) -> None:
     address = "{}:{}".format(*harbour.client.address)
     uri = f"mongodb://{address}/?directConnection=true&uuidRepresentation=standard"
     mongoengine.connect(f"{harbour.name}_2", alias="second", host=uri, tz_aware=True)
-    with switch_db(Pilot, "second") as elsewhere:
+    with switch_db(Skipper, "second") as elsewhere:
         elsewhere(name="p").save()
         with changeset() as wrong:
             elsewhere.objects.update(name="q")
-    Pilot(name="p").save()
+    Skipper(name="p").save()
     moment = now()
-    Pilot.objects.update(name="q")
-    with switch_db(Pilot, "second") as elsewhere:
+    Skipper.objects.update(name="q")
+    with switch_db(Skipper, "second") as elsewhere:
         elsewhere.objects.update(name="r")
-    assert revert("--since", iso(moment), "--using", "second", "--document", PILOT).error is None
-    assert mongoengine.get_db("second")["pilots"].find_one()["name"] == "q"
+    assert revert("--since", iso(moment), "--using", "second", "--document", SKIPPER).error is None
+    assert mongoengine.get_db("second")["skippers"].find_one()["name"] == "q"
     assert revert("--changeset", wrong.id, "--using", "second", "--force").error is None
     database = mongoengine.get_db("second")
-    assert (Pilot.objects.get().name, database["pilots"].find_one()["name"]) == ("q", "p")
+    assert (Skipper.objects.get().name, database["skippers"].find_one()["name"]) == ("q", "p")
     database.client.drop_database(database.name)
 
 
 def test_a_moment_before_all_history_is_fine() -> None:
     """What was created since is removed; what is older than its history goes back to its baseline."""
-    mongoengine.get_db()["pilots"].insert_one({"_id": ObjectId(), "name": "old"})
-    then = stored("pilots")
-    Pilot.objects(name="old").update(name="older")
-    Pilot(name="new").save()
+    mongoengine.get_db()["skippers"].insert_one({"_id": ObjectId(), "name": "old"})
+    then = stored("skippers")
+    Skipper.objects(name="old").update(name="older")
+    Skipper(name="new").save()
     assert revert("--since", "2001-01-01").error is None
-    assert stored("pilots") == then
+    assert stored("skippers") == then
 
 
 def test_nothing_to_do_is_said_and_written_nowhere() -> None:
@@ -330,12 +330,12 @@ def test_a_changeset_is_taken_back() -> None:
     with changeset() as wrong:
         Ship.objects.update(captain="y")
         Ship(name="b").save()
-        Pilot(name="p").save()
+        Skipper(name="p").save()
     Ship.objects(name="a").update(berth=4)
     said = revert("--changeset", wrong.id)
     assert said.error is None
     assert [(ship.name, ship.captain, ship.berth) for ship in Ship.objects] == [("a", "x", 4)]
-    assert Pilot.objects.count() == 0
+    assert Skipper.objects.count() == 0
     assert changesets(said.changeset)[0].versions()[0].revert_of == wrong.id
 
 
@@ -362,19 +362,19 @@ def test_what_others_changed_again_since_is_a_conflict() -> None:
 def test_versions_of_a_class_that_is_no_longer_tracked_are_a_conflict() -> None:
     """What would have no version is not written."""
     with changeset() as one:
-        Pilot(name="p").save()
+        Skipper(name="p").save()
         Ship(name="a").save()
-    untrack(Pilot)
+    untrack(Skipper)
     try:
         said = revert("--changeset", one.id)
     finally:
         runtime.configure()
         from django_mongo_history import track
 
-        track(Pilot)
+        track(Skipper)
     assert isinstance(said.error, ConflictsLeftError)
     assert "not tracked any more" in said.err
-    assert Pilot._get_collection().count_documents({}) == 1
+    assert Skipper._get_collection().count_documents({}) == 1
     assert Ship.objects.count() == 0
 
 
@@ -479,13 +479,13 @@ def test_without_transactions_a_cycle_is_a_conflict(standalone_mongodb: Any) -> 
 
 def test_a_capped_collection_can_be_reverted(harbour: Any) -> None:
     """The server refuses transactions on it; the versions follow the writes then."""
-    harbour.create_collection("pilots", capped=True, size=100_000)
-    pilot = Pilot(name="p").save()
+    harbour.create_collection("skippers", capped=True, size=100_000)
+    skipper = Skipper(name="p").save()
     moment = now()
-    Pilot.objects(id=pilot.id).update(name="q")
+    Skipper.objects(id=skipper.id).update(name="q")
     runtime.current().environment.refused.clear()
     assert revert("--since", iso(moment)).error is None
-    assert [version["name"] for version in history_of(pilot)] == ["p", "q", "p"]
+    assert [version["name"] for version in history_of(skipper)] == ["p", "q", "p"]
 
 
 def test_writers_beside_a_revert_lose_nothing() -> None:
@@ -543,31 +543,31 @@ def test_a_class_that_is_not_known_any_more_is_a_conflict_until_forced() -> None
 
 def test_a_vanished_field_is_a_conflict_until_forced() -> None:
     """A state with a field that today's strict class does not know is not written unasked."""
-    pilots = mongoengine.get_db()["pilots"]
+    skippers = mongoengine.get_db()["skippers"]
     key = ObjectId()
-    pilots.insert_one({"_id": key, "name": "p", "licence": "L1"})
-    Pilot._get_collection().update_one({"_id": key}, {"$set": {"name": "q"}})
-    then, moment = stored("pilots"), now()
-    Pilot._get_collection().update_one({"_id": key}, {"$unset": {"licence": ""}})
+    skippers.insert_one({"_id": key, "name": "p", "licence": "L1"})
+    Skipper._get_collection().update_one({"_id": key}, {"$set": {"name": "q"}})
+    then, moment = stored("skippers"), now()
+    Skipper._get_collection().update_one({"_id": key}, {"$unset": {"licence": ""}})
     said = revert("--since", iso(moment))
     assert isinstance(said.error, ConflictsLeftError)
     assert "cannot load it" in said.err
-    assert "licence" not in pilots.find_one()
+    assert "licence" not in skippers.find_one()
     assert revert("--since", iso(moment), "--force").error is None
-    assert stored("pilots") == then
+    assert stored("skippers") == then
 
 
 def test_a_value_of_a_type_that_the_field_never_had_is_a_conflict() -> None:
     """What MongoEngine cannot load for any reason ends in the list, not in a traceback."""
-    pilots = mongoengine.get_db()["pilots"]
-    key = pilots.insert_one({"name": "p", "ship": "no document"}).inserted_id
-    then, moment = stored("pilots"), now()
-    Pilot._get_collection().update_one({"_id": key}, {"$set": {"ship": {"name": "x"}}})
+    skippers = mongoengine.get_db()["skippers"]
+    key = skippers.insert_one({"name": "p", "ship": "no document"}).inserted_id
+    then, moment = stored("skippers"), now()
+    Skipper._get_collection().update_one({"_id": key}, {"$set": {"ship": {"name": "x"}}})
     said = revert("--since", iso(moment))
     assert isinstance(said.error, ConflictsLeftError)
     assert "cannot load it" in said.err
     assert revert("--since", iso(moment), "--force").error is None
-    assert stored("pilots") == then
+    assert stored("skippers") == then
 
 
 # -- asking and trying ---------------------------------------------------------------------------------------------
@@ -616,7 +616,7 @@ def _connect_again(database: Any) -> WriteListener:
         event_listeners=[listener],
         tz_aware=True,
     )
-    assert (Ship.objects.count(), Pilot.objects.count()) != (None, None)
+    assert (Ship.objects.count(), Skipper.objects.count()) != (None, None)
     listener.writes.clear()
     return listener
 

@@ -8,7 +8,7 @@ from typing import Any
 import dictdiffer
 import pytest
 from bson import Decimal128, Int64
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_mongo_history.core import diff, values
@@ -106,6 +106,7 @@ plain = st.recursive(
 plain_documents = st.dictionaries(st.sampled_from("abcd"), plain, max_size=4)
 
 
+@settings(max_examples=50)
 @given(plain_documents, plain_documents)
 def test_entries_are_those_of_dictdiffer(before: dict[str, Any], after: dict[str, Any]) -> None:
     """On plain values without type traps the entries are dictdiffer's own, up to their order."""

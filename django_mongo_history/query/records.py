@@ -1,0 +1,45 @@
+"""Stored versions by condition, of all tracked classes and across stores, each with where its document lies."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+from bson import ObjectId
+
+from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.query.sources import Sources
+from django_mongo_history.reading import Source
+from django_mongo_history.storage.base import Query
+
+
+def records_of(
+    sources: Sources, *queries: Query, using: str | None = None
+) -> Iterator[tuple[Source, VersionRecord]]:
+    """
+    Stored versions of all tracked classes that fulfil one of the conditions, each once, with where its document lies.
+
+    Sorted by `at` across stores, newest first where the first query says so; streamed. `using` names a connection.
+    """
+    known: dict[tuple[str, str], Source] = {}
+    newest_first = queries[0].newest_first
+    found = [_found(source, query) for source in _one_per_store(sources, using) for query in queries]
+    last: ObjectId | None = None
+    for near, record in heapq.merge(
+        *found, key=lambda one: (one[1].at, one[1].id.binary), reverse=newest_first
+    ):
+        if record.id == last:
+            continue
+        last = record.id
+        place = (record.collection, record.document_class)
+        if place not in known:
+            known[place] = sources.of_record(record, near)
+        yield known[place], record
+
+
+def _found(near: Source, query: Query) -> Iterator[tuple[Source, VersionRecord]]:
+    return ((near, record) for record in near.store.find(query))
+
+
+def _one_per_store(sources: Sources, using: str | None) -> list[Source]:
+    return list({id(source.store): source for source in sources.all(using=using)}.values())
