@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from django.utils.module_loading import import_string
 from pymongo.collection import Collection
+from pymongo.errors import ConnectionFailure
 from pymongo.write_concern import WriteConcern
 
 from django_mongo_history import conf, documents
@@ -24,6 +25,7 @@ from django_mongo_history.conf.tracked import read_tracked
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.delivery.environment import Environment
+from django_mongo_history.errors import StoreError
 from django_mongo_history.query import Sources
 from django_mongo_history.registry import Registry, Tracked, label_of
 from django_mongo_history.signals import document_reverted
@@ -161,7 +163,12 @@ def store_of(collection: Any) -> Store:
     store, place = open_store(collection), _place(collection)
     if place not in _prepared:
         # In an empty context: indexes are not made in a transaction that the caller has bound to this one.
-        contextvars.Context().run(store.prepare)
+        try:
+            contextvars.Context().run(store.prepare)
+        except StoreError as error:
+            if isinstance(error.__cause__, ConnectionFailure):  # no server: the write's own error says so
+                raise error.__cause__ from None
+            raise
         _prepared.add(place)
     return store
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from weakref import ReferenceType, ref
 
 from pymongo import MongoClient, _csot
-from pymongo.errors import PyMongoError
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 _MONGODB_5: Final = 13
 """The wire version of MongoDB 5.0: from there on `$set` puts new fields in the order that `after_image` knows."""
@@ -55,6 +55,8 @@ def _facts(client: Any) -> tuple[bool, bool]:
     try:
         # In an empty context: a transaction that the caller has bound to this one must not begin with our question.
         hello = Context().run(client.admin.command, "hello")
+    except ServerSelectionTimeoutError:
+        raise  # it is what the write would raise, and another wait would double the time that it takes
     except PyMongoError:
         return True, False  # no server answers: the write will say so in its own words
     facts = "setName" in hello or hello.get("msg") == "isdbgrid", hello.get("maxWireVersion", 0) >= _MONGODB_5
