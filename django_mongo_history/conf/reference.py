@@ -22,7 +22,11 @@ _HEAD: Final = """\
 ```python
 TRACKED_DOCUMENTS = [
     "shop.documents.Order",
-    {"document": "shop.documents.Account", "untracked": ["last_seen"], "hidden": ["password", "cards.number"]},
+    {
+        "document": "shop.documents.Account",
+        "untracked": ["last_seen"],
+        "hidden": ["password", "cards.number"],
+    },
 ]
 MONGO_HISTORY = {"DELIVERY": "auto"}
 ```

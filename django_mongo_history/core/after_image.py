@@ -111,7 +111,7 @@ def _tree_of(update: Mapping[str, Any], codec_options: CodecOptions[Any]) -> _Tr
 
 def _plant(root: _Tree, path: str, edit: Any) -> None:
     parts = [part.encode() for part in path.split(".")]
-    if any(not part or part.startswith(b"$") or _is_odd_number(part) for part in parts):
+    if parts[0] == b"_id" or any(not part or part.startswith(b"$") or _is_odd_number(part) for part in parts):
         raise _DeclinedError
     node = root
     for part in parts[:-1]:

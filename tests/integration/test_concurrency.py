@@ -197,7 +197,9 @@ class Witness:
 
 def _attempt(operation: Callable[[], Any]) -> None:
     # A part of the script: what fails must leave no trace.
-    with contextlib.suppress(mongoengine.NotUniqueError, mongoengine.OperationError, mongoengine.DoesNotExist):
+    with contextlib.suppress(
+        mongoengine.NotUniqueError, mongoengine.OperationError, mongoengine.DoesNotExist
+    ):
         operation()
 
 

@@ -54,17 +54,17 @@ class Classes:
         class Village(Place):
             twin = me.StringField(db_field="t2")
 
-        class Loose(me.DynamicDocument):
+        class Unbound(me.DynamicDocument):
             known = me.StringField(db_field="k")
 
-        self.Stats, self.Place, self.City, self.Loose = Stats, Place, City, Loose
+        self.Stats, self.Place, self.City, self.Unbound = Stats, Place, City, Unbound
 
 
 @pytest.fixture(scope="module")
 def classes() -> Iterator[Classes]:
     made = Classes()
     yield made
-    for name in ("Stats", "Stats.MoreStats", "Place", "Place.City", "Place.Village", "Loose"):
+    for name in ("Stats", "Stats.MoreStats", "Place", "Place.City", "Place.Village", "Unbound"):
         registry.pop(name, None)
 
 
@@ -123,8 +123,8 @@ def test_refuses_with_the_reason(classes: Classes, path: str, reason: str) -> No
 
 
 def test_dynamic_documents_take_any_name(classes: Classes) -> None:
-    assert translate_path(classes.Loose, "known") == ("k",)
-    assert translate_path(classes.Loose, "made.up") == ("made", "up")
+    assert translate_path(classes.Unbound, "known") == ("k",)
+    assert translate_path(classes.Unbound, "made.up") == ("made", "up")
 
 
 def test_identity(classes: Classes) -> None:

@@ -11,7 +11,7 @@ def _document_classes(path: Path) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [
         node.name
-        for node in tree.body
+        for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
         and any(ast.unparse(base).endswith("Document") for base in node.bases)
     ]
