@@ -16,14 +16,9 @@ from typing import Any, Final, NamedTuple
 import dictdiffer
 
 from django_mongo_history.core import elements, values
+from django_mongo_history.core.align import SAME, Leaf, align, align_whole
 from django_mongo_history.core.elements import ARRAY, DOCUMENT, Element
 from django_mongo_history.core.model import PatchEntries, PathPart, State
-
-WHOLE_LIST_FROM: Final = 100
-"""A list with more differing places than this, and of another length than before, is one change of the whole list:
-a shift by one place would otherwise cost many times the list."""
-
-_REFERENCE: Final = b"$ref"
 
 
 class PatchError(ValueError):
@@ -44,23 +39,6 @@ class Patch:
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.key_order)
-
-
-class _Leaf:
-    """A value that dictdiffer must neither look into nor copy; equal to itself alone."""
-
-    __slots__ = ("kind", "value")
-
-    def __init__(self, kind: int, value: bytes) -> None:
-        self.kind = kind
-        self.value = value
-
-    def __deepcopy__(self, memo: Any) -> _Leaf:
-        return self
-
-
-_SAME: Final = _Leaf(0, b"")
-"""Stands on both sides where the bytes are equal."""
 
 
 def diff(before: Mapping[str, Any] | bytes, after: Mapping[str, Any] | bytes) -> Patch:
@@ -96,10 +74,10 @@ def diff_images(before: bytes, after: bytes) -> EncodedPatch:
     Nothing is decoded on the way: values are spliced from the images into the patch. A patch much larger than both
     documents gives way to whole values of the top-level keys that differ.
     """
-    left, right = _align(before, after)
+    left, right = align(before, after)
     found = _encoded(left, right)
     if found is None or found.size > len(before) + len(after) + 1024:
-        found = _encoded(*_align_whole(left, right, before, after))
+        found = _encoded(*align_whole(left, right, before, after))
     if found is None:
         raise PatchError("no patch leads from one document to the other and back")
     return found
@@ -209,114 +187,6 @@ def _as_lists(payload: Any) -> list[Any]:
     return [list(pair) for pair in payload]
 
 
-# -- align: both sides as trees of what differs -----------------------------------------------------------------------
-
-
-def _align(before: bytes, after: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both documents as trees of dicts, lists and leaves, with `_SAME` wherever the bytes are equal."""
-    pair = _align_documents(elements.elements(before), elements.elements(after))
-    if pair is None:
-        raise ValueError("a document with duplicate keys at its top level cannot be tracked")
-    return pair
-
-
-def _align_documents(old: list[Element], new: list[Element]) -> tuple[dict[Any, Any], dict[Any, Any]] | None:
-    old_parts = {part.name: part for part in old}
-    new_parts = {part.name: part for part in new}
-    if len(old_parts) != len(old) or len(new_parts) != len(new):
-        return None
-    if list(old_parts) == list(new_parts):
-        return _align_differing([(_name(one.name), one, other) for one, other in _unequal(old, new)])
-    left: dict[str, Any] = {}
-    right: dict[str, Any] = {_name(name): None for name in new_parts}  # fixes the order of the right side
-    for name, part in old_parts.items():
-        other = new_parts.get(name)
-        if other is None:
-            left[_name(name)] = _Leaf(part.kind, part.value)
-        else:
-            left[_name(name)], right[_name(name)] = _align_values(part, other)
-    for name, part in new_parts.items():
-        if name not in old_parts:
-            right[_name(name)] = _Leaf(part.kind, part.value)
-    return left, right
-
-
-def _align_values(old: Element, new: Element) -> tuple[Any, Any]:
-    if old.kind == new.kind:
-        if old.value == new.value:
-            return _SAME, _SAME
-        pair: tuple[Any, Any] | None = None
-        if old.kind == DOCUMENT and not (_is_reference(old) or _is_reference(new)):
-            pair = _align_documents(elements.elements(old.value), elements.elements(new.value))
-        elif old.kind == ARRAY:
-            pair = _align_lists(elements.elements(old.value), elements.elements(new.value))
-        if pair is not None:
-            return pair
-    return _Leaf(old.kind, old.value), _Leaf(new.kind, new.value)
-
-
-def _align_lists(old: list[Element], new: list[Element]) -> tuple[Any, Any] | None:
-    if not (_is_canonical(old) and _is_canonical(new)):
-        return None
-    if len(old) == len(new):
-        return _align_differing([(int(one.name), one, other) for one, other in _unequal(old, new)])
-    common = min(len(old), len(new))
-    if len(_unequal(old, new)) > WHOLE_LIST_FROM:
-        return None
-    pairs = [_align_values(old[index], new[index]) for index in range(common)]
-    left: list[Any] = [pair[0] for pair in pairs]
-    right: list[Any] = [pair[1] for pair in pairs]
-    left.extend(_Leaf(part.kind, part.value) for part in old[common:])
-    right.extend(_Leaf(part.kind, part.value) for part in new[common:])
-    return left, right
-
-
-def _unequal(old: list[Element], new: list[Element]) -> list[tuple[Element, Element]]:
-    return [(one, other) for one, other in zip(old, new, strict=False) if one != other]
-
-
-def _align_differing(
-    differing: list[tuple[PathPart, Element, Element]],
-) -> tuple[dict[PathPart, Any], dict[PathPart, Any]]:
-    """
-    Only the places that differ, for documents of the same keys and lists of the same length (by index).
-
-    Nothing comes or goes in them, so what is equal need not be walked again.
-    """
-    pairs = {place: _align_values(one, other) for place, one, other in differing}
-    return (
-        {place: left for place, (left, _right) in pairs.items()},
-        {place: right for place, (_left, right) in pairs.items()},
-    )
-
-
-def _is_reference(part: Element) -> bool:
-    """Whether PyMongo would read the document as a DBRef, which no path leads into."""
-    return _REFERENCE in part.value and any(
-        inner.name == _REFERENCE for inner in elements.elements(part.value)
-    )
-
-
-def _is_canonical(parts: list[Element]) -> bool:
-    return all(part.name == b"%d" % index for index, part in enumerate(parts))
-
-
-def _align_whole(
-    left: dict[str, Any], right: dict[str, Any], before: bytes, after: bytes
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The trees again, with every top-level key that differs inside as one leaf: both whole values."""
-    old = {_name(part.name): _Leaf(part.kind, part.value) for part in elements.elements(before)}
-    new = {_name(part.name): _Leaf(part.kind, part.value) for part in elements.elements(after)}
-    return (
-        {key: node if node is _SAME else old[key] for key, node in left.items()},
-        {key: node if node is _SAME else new[key] for key, node in right.items()},
-    )
-
-
-def _name(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
-
-
 # -- beside dictdiffer: the key order, the proof, the stored form ----------------------------------------------------
 
 
@@ -335,11 +205,11 @@ def _orders(path: tuple[PathPart, ...], left: Any, right: Any) -> Iterator[list[
             if lost_new is not None or lost_old is not None:
                 yield [list(path), lost_old, lost_new]
         for key in old_keys:
-            if key in right and left[key] is not _SAME:
+            if key in right and left[key] is not SAME:
                 yield from _orders((*path, key), left[key], right[key])
     elif isinstance(left, list) and isinstance(right, list):
         for index in range(min(len(left), len(right))):
-            if left[index] is not _SAME:
+            if left[index] is not SAME:
                 yield from _orders((*path, index), left[index], right[index])
 
 
@@ -376,7 +246,7 @@ def _encode_entry(operation: str, path: list[PathPart], payload: Any) -> bytes:
 
 
 def _raw(value: Any) -> tuple[int, bytes]:
-    if isinstance(value, _Leaf):
+    if isinstance(value, Leaf):
         return value.kind, value.value
     if isinstance(value, dict):
         parts = ((key.encode("utf-8", "surrogateescape"), *_raw(inner)) for key, inner in value.items())
