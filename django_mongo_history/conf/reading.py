@@ -67,8 +67,8 @@ ROWS: Final = (
         "TRANSACTION_TIMEOUT_S",
         "float",
         rules.seconds,
-        60.0,
-        "How long a transaction is tried again.",
+        75.0,
+        "How long a transaction is tried again; a server holds the documents of a writer that was killed for 60.",
         "seconds",
     ),
     Row(

@@ -36,7 +36,7 @@ class Environment:
     now: Callable[[], datetime]
     delivery: str = "auto"
     chunk_size: int = 1000
-    timeout_s: float = 60.0
+    timeout_s: float = 75.0
     raises: bool = True
     on_reverted: Callable[[type, Any, VersionRecord], None] = lambda document_class, key, record: None
     """Called with class, primary key and new version for each document that a revert has written."""

@@ -32,7 +32,7 @@ def test_defaults(settings: Any) -> None:
         "snapshot_every": 20,
         "chunk_size": 1000,
         "on_error": "raise",
-        "transaction_timeout_s": 60.0,
+        "transaction_timeout_s": 75.0,
         "attribute": "history",
         "trusted_proxies": (),
         "request_id_header": "X-Request-ID",
