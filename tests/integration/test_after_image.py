@@ -107,8 +107,10 @@ def _one_round(
 ) -> tuple[dict[int, bytes], dict[int, dict[str, Any]], dict[int, bytes]]:
     """Documents before, the updates, and documents after; without those that the server refused."""
     collection.delete_many({})
-    states = {number: {"_id": number, **cases.document()} for number in range(AT_ONCE)}
-    collection.insert_many([RawBSONDocument(values.encode(state)) for state in states.values()])
+    # Updates of `_id` are declined: they may be no update at all.
+    states = {number: cases.document() for number in range(AT_ONCE)}
+    documents = [{"_id": number, **state} for number, state in states.items()]
+    collection.insert_many([RawBSONDocument(values.encode(document)) for document in documents])
     befores = {found["_id"]: bytes(found.raw) for found in collection.find()}
     updates = {number: cases.update(state) for number, state in states.items()}
     refused: set[int] = set()
