@@ -20,6 +20,7 @@ class MongoHistoryConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("django_mongo_history.checks")  # registers them
+        import_module("django_mongo_history.api")  # gives tracked classes their attribute
         from django_mongo_history import runtime
 
         runtime.configure()

@@ -127,9 +127,15 @@ def unregister(document_class: type) -> None:
 
 
 def on_register(put_attribute: Callable[[type, str | None], None]) -> None:
-    """Say how a tracked class gets its attribute (`None` for the name: take it away). Called once, by `api`."""
+    """
+    Say how a tracked class gets its attribute (`None` for the name: take it away). Called once, by `api`; classes that
+    are tracked already get theirs now.
+    """
     global _attribute  # noqa: PLW0603 - see above
     _attribute = put_attribute
+    if _runtime is not None:
+        for tracked in _runtime.environment.registry:
+            put_attribute(tracked.document_class, _runtime.settings.attribute)
 
 
 def tracked_from(document_class: type[Any], spec: conf.TrackedSpec, settings: conf.Settings) -> Tracked:
