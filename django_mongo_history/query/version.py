@@ -89,9 +89,7 @@ class Version(VersionFacts):
             raise AttributeError(name)
         try:
             return self[name]
-        except HiddenFieldError:
-            raise
-        except UntrackedFieldError:
+        except (HiddenFieldError, UntrackedFieldError):
             raise
         except KeyError:
             raise AttributeError(
