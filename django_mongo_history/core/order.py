@@ -40,28 +40,39 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
     Cost: sorting; and, near links that do not fit, time linear in the versions there.
     """
     ordered = sorted({entry.id: entry for entry in entries}.values(), key=_sort_key)
-    for low, high in _regions(ordered):
-        start = ordered[low - 1].after if low else None
-        end = ordered[high].before if high < len(ordered) else None
-        region = ordered[low:high]
-        trail = _trails(region, start, end)
-        around = _Around(ordered[low - 1] if low else None, ordered[high] if high < len(ordered) else None)
-        found = around.gaps(trail)
-        # A trail without a gap is proven by its links; what only has fewer must be likely by the clocks as well.
-        if found < around.gaps(region) and (found == 0 or _is_within_clocks(trail)):
-            ordered[low:high] = trail
+    # First over pauses, so that one side is not put in order for the sake of the other's disorder; nothing may cross
+    # them. Then, for what is left, on each side of them alone.
+    for spans_pauses in (True, False):
+        for low, high in _regions(ordered, spans_pauses=spans_pauses):
+            _rearrange(ordered, low, high, proves_itself=not spans_pauses)
     return ordered
+
+
+def _rearrange(ordered: list[Entry], low: int, high: int, *, proves_itself: bool) -> None:
+    """
+    Put a region into the order of its trail, where that has fewer gaps and is likely by the clocks.
+
+    `proves_itself`: a trail without any gap needs no clocks.
+    """
+    region = ordered[low:high]
+    around = _Around(ordered[low - 1] if low else None, ordered[high] if high < len(ordered) else None)
+    start = None if around.before is None else around.before.after
+    end = None if around.after is None else around.after.before
+    trail = _trails(region, start, end)
+    is_proven = proves_itself and around.gaps(trail) == 0
+    if around.cost(trail) < around.cost(region) and (is_proven or _is_within_clocks(trail)):
+        ordered[low:high] = trail
 
 
 def _sort_key(entry: Entry) -> tuple[int, int, bytes]:
     return entry.order.time, entry.order.inc, entry.id.binary
 
 
-def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
+def _regions(ordered: Sequence[Entry], *, spans_pauses: bool) -> list[tuple[int, int]]:
     """
     Half-open ranges around the links that do not fit, within the window; overlapping ones are one.
 
-    Nothing changes places across a pause longer than the window, but the versions on either side of it may have.
+    A link across a pause longer than the window may not fit because versions on either side have changed places.
     """
     times = [entry.order.time for entry in ordered]
     regions: list[tuple[int, int]] = []
@@ -72,7 +83,7 @@ def _regions(ordered: Sequence[Entry]) -> list[tuple[int, int]]:
         window = _window(one, other)
         low = bisect_left(times, times[index] - window)
         high = bisect_right(times, times[index + 1] + window)
-        is_pause = times[index + 1] - times[index] > window
+        is_pause = not spans_pauses and times[index + 1] - times[index] > window
         for bounds in [(low, index + 1), (index + 1, high)] if is_pause else [(low, high)]:
             if regions and bounds[0] < regions[-1][1]:
                 regions[-1] = (regions[-1][0], max(bounds[1], regions[-1][1]))
@@ -113,8 +124,15 @@ class _Around:
 
     def gaps(self, region: Sequence[Entry]) -> int:
         """How many links do not fit, those to both sides included."""
-        line = [one for one in (self.before, *region, self.after) if one is not None]
-        return sum(1 for one, other in pairwise(line) if one.after != other.before)
+        return _misfits([one for one in (self.before, *region, self.after) if one is not None])
+
+    def cost(self, region: Sequence[Entry]) -> tuple[int, int]:
+        """The same, and of these how many lie inside: what lies around may itself still be out of order."""
+        return self.gaps(region), _misfits(region)
+
+
+def _misfits(line: Sequence[Entry]) -> int:
+    return sum(1 for one, other in pairwise(line) if one.after != other.before)
 
 
 def _trails(region: Sequence[Entry], start: _Node, end: _Node) -> list[Entry]:
