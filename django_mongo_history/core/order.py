@@ -40,10 +40,10 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
     Cost: sorting; and, near links that do not fit, time linear in the versions there.
     """
     ordered = sorted({entry.id: entry for entry in entries}.values(), key=_sort_key)
-    # First over pauses, so that one side is not put in order for the sake of the other's disorder; nothing may cross
-    # them. Then, for what is left, on each side of them alone.
-    for spans_pauses in (True, False):
-        for low, high in _regions(ordered, spans_pauses=spans_pauses):
+    # First over pauses and far around, so that one side is not put in order for the sake of the other's disorder, with
+    # the clocks as the judge. Then, for what is left, closer by; at last on each side of pauses alone.
+    for windows, spans_pauses in ((3, True), (1, True), (1, False)):
+        for low, high in _regions(ordered, windows=windows, spans_pauses=spans_pauses):
             _rearrange(ordered, low, high, proves_itself=not spans_pauses)
     return ordered
 
@@ -68,9 +68,9 @@ def _sort_key(entry: Entry) -> tuple[int, int, bytes]:
     return entry.order.time, entry.order.inc, entry.id.binary
 
 
-def _regions(ordered: Sequence[Entry], *, spans_pauses: bool) -> list[tuple[int, int]]:
+def _regions(ordered: Sequence[Entry], *, windows: int, spans_pauses: bool) -> list[tuple[int, int]]:
     """
-    Half-open ranges around the links that do not fit, within the window; overlapping ones are one.
+    Half-open ranges around the links that do not fit, so many windows wide; overlapping ones are one.
 
     A link across a pause longer than the window may not fit because versions on either side have changed places.
     """
@@ -81,8 +81,8 @@ def _regions(ordered: Sequence[Entry], *, spans_pauses: bool) -> list[tuple[int,
         if one.after == other.before:
             continue
         window = _window(one, other)
-        low = bisect_left(times, times[index] - window)
-        high = bisect_right(times, times[index + 1] + window)
+        low = bisect_left(times, times[index] - windows * window)
+        high = bisect_right(times, times[index + 1] + windows * window)
         is_pause = not spans_pauses and times[index + 1] - times[index] > window
         for bounds in [(low, index + 1), (index + 1, high)] if is_pause else [(low, high)]:
             if regions and bounds[0] < regions[-1][1]:
