@@ -110,9 +110,23 @@ def _connected(uri: str, name: str) -> Iterator[Database[dict[str, Any]]]:
 
 
 def _disconnect() -> None:
-    """Forget every connection, those included that were registered and never used: disconnect_all() keeps them."""
+    """
+    Forget every connection, those included that were registered and never used: disconnect_all() keeps them.
+
+    MongoEngine resets the classes that it knows by name; of two of one name (pages of the documentation bring theirs)
+    it knows the later one only, so all are reset here.
+    """
     for alias in list(mongoengine.connection._connection_settings):
         mongoengine.disconnect(alias)
+    for document_class in _below(mongoengine.Document):
+        if document_class.__dict__.get("_collection") is not None:
+            document_class._collection = None
+
+
+def _below(document_class: type[Any]) -> Iterator[type[Any]]:
+    for subclass in document_class.__subclasses__():
+        yield subclass
+        yield from _below(subclass)
 
 
 def _with_database(uri: str, name: str) -> str:
