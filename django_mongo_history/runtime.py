@@ -84,7 +84,7 @@ def configure() -> None:
             raises=settings.on_error == "raise",
             on_reverted=_announce,
         )
-        _runtime = Runtime(settings, environment, Attachments(lambda: current().environment))
+        _runtime = Runtime(settings, environment, _attachments())
         for tracked in kept:
             register(tracked)
         for problem in conf.problems():
@@ -93,6 +93,10 @@ def configure() -> None:
             document_class = _import(spec.document)
             if document_class is not None and _register_by_settings(document_class, spec, settings):
                 _runtime.by_settings.add(document_class)
+
+
+def _attachments() -> Attachments:
+    return Attachments(lambda: current().environment, lambda: current().settings.drop_collection)
 
 
 def register(tracked: Tracked) -> None:

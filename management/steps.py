@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from management.tether import tethered
 
@@ -49,9 +50,9 @@ def run_steps(steps: Sequence[Step]) -> int:
     return 1 if failed else 0
 
 
-def call(command: Sequence[str], *, environ: Mapping[str, str] | None = None) -> int:
+def call(command: Sequence[str], *, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
     """Run a program to its end; interrupted, stop it first and wait, so that nothing is left running."""
-    with subprocess.Popen(tethered(list(command)), env=environ) as process:
+    with subprocess.Popen(tethered(list(command)), env=environ, cwd=cwd) as process:
         try:
             return process.wait()
         except BaseException:

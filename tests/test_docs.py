@@ -130,6 +130,8 @@ FOREIGN_OPTIONS = {
     "--ds",
     "--help",
     "--fail-level",
+    *("--rounds", "--large", "--markdown", "--write"),
+    *("--only", "--list", "--tag"),
 }
 
 

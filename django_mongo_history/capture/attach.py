@@ -1,23 +1,42 @@
 """
-Where classes begin and end to be recorded: `_get_collection` of the tracked ones and of all that share a collection.
+Where classes begin and end to be recorded: `_get_collection` and `drop_collection` of the tracked ones and of all that
+share a collection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from django_mongo_history import documents
 from django_mongo_history.capture.collection import RecordingMethods, Subject, recording
+from django_mongo_history.capture.drops import Drops
 from django_mongo_history.delivery.environment import Environment
 
 
-class Attachments:
-    """The classes that hand out recording collections. `environment` gives the one in force at each write."""
+class _Kind(Enum):
+    """Which method of a class is ours."""
 
-    def __init__(self, environment: Callable[[], Environment]) -> None:
+    GETTER = "_get_collection"
+    DROP = "drop_collection"
+
+
+_Wrapped = tuple[_Kind, type]
+
+
+class Attachments:
+    """
+    The classes that hand out recording collections. `environment` gives the one in force at each write, `drops` the
+    way in which a drop is recorded (`tombstone` or `versions`).
+    """
+
+    def __init__(
+        self, environment: Callable[[], Environment], drops: Callable[[], str] = lambda: "tombstone"
+    ) -> None:
         self._environment = environment
-        self._wrapped: dict[type, set[type]] = {}
+        self._drop = Drops(environment, drops)
+        self._wrapped: dict[type, set[_Wrapped]] = {}
         self._seen_classes = 0
 
     def attach(self, document_class: type) -> None:
@@ -29,8 +48,11 @@ class Attachments:
         """Undo `attach`; classes that another tracked one needs stay recorded."""
         wrapped = self._wrapped.pop(document_class, set())
         still_needed = set().union(*self._wrapped.values())
-        for member in wrapped - still_needed:
-            documents.unwrap_collection(member, plain_of)
+        for kind, member in wrapped - still_needed:
+            if kind is _Kind.GETTER:
+                documents.unwrap_collection(member, plain_of)
+            else:
+                documents.unwrap_drop(member)
 
     def refresh(self) -> None:
         """Look for classes that were imported since and share a collection. Cost: nothing where there are none."""
@@ -47,12 +69,12 @@ class Attachments:
         for member in dict.fromkeys([base, document_class, *documents.sharing(base)]):
             if registry.get(member) is None:
                 registry.adopt(member, document_class)
-            if member in wrapped or any(
-                above in wrapped for above in member.__mro__[1:] if _inherits(member, above)
-            ):
-                continue
-            documents.wrap_collection(member, self._record)
-            wrapped.add(member)
+            if not _is_wrapped(member, _Kind.GETTER, wrapped, inherits=documents.inherits_getter(member)):
+                documents.wrap_collection(member, self._record)
+                wrapped.add((_Kind.GETTER, member))
+            if not _is_wrapped(member, _Kind.DROP, wrapped, inherits=documents.inherits_drop(member)):
+                documents.wrap_drop(member, self._drop)
+                wrapped.add((_Kind.DROP, member))
 
     def _record(self, document_class: type[Any], collection: Any) -> Any:
         self.refresh()
@@ -61,9 +83,12 @@ class Attachments:
 
 def plain_of(collection: Any) -> Any:
     """The driver's collection beneath a recording one; any other as it is."""
-    return collection.plain() if isinstance(collection, RecordingMethods) else collection
+    # Without an underscore the name would hide a sub-collection of it.
+    return collection._plain() if isinstance(collection, RecordingMethods) else collection  # noqa: SLF001
 
 
-def _inherits(member: type, above: type) -> bool:
-    """Whether the class takes its collection's getter from that base."""
-    return "_get_collection" not in member.__dict__ and issubclass(member, above)
+def _is_wrapped(member: type, kind: _Kind, wrapped: set[_Wrapped], *, inherits: bool) -> bool:
+    """Whether the class's own method, or the one that it takes from a base, is ours already."""
+    return (kind, member) in wrapped or (
+        inherits and any((kind, above) in wrapped for above in member.__mro__[1:])
+    )

@@ -6,10 +6,11 @@ Chunks walk by `_id`, so a document is written once even where the update takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pymongo.errors import BulkWriteError
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import BulkWriteError, WriteConcernError
 from pymongo.results import DeleteResult, InsertManyResult, UpdateResult
 
 from django_mongo_history.capture import works
@@ -25,14 +26,23 @@ def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
         return run.images.plain.insert_many(documents, **options)
     ordered = options.get("ordered", True)
     sent = [works.with_id(document) for document in documents]
-    inserted, errors = 0, list[dict[str, Any]]()
+    inserted, errors, late = 0, list[dict[str, Any]](), list[Any]()
     pending = list(_chunks(len(sent), run.environment.chunk_size))[::-1]
     while pending:
         low, high = pending.pop()
         try:
             _insert(run, sent[low:high], options)
             inserted += high - low
+        except (
+            WriteConcernError
+        ) as error:  # all of them are there, though not on as many members as asked for
+            inserted += high - low
+            late.append(error.details)
         except BulkWriteError as error:
+            if not error.details["writeErrors"]:
+                inserted += high - low
+                late.extend(error.details["writeConcernErrors"])
+                continue
             if _is_rolled_back(run):
                 first = error.details["writeErrors"][0]["index"]
                 _insert(run, sent[low : low + first], options)
@@ -45,9 +55,11 @@ def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
                 errors.extend({**one, "index": low + one["index"]} for one in error.details["writeErrors"])
             if ordered:
                 break
-    if errors and run.acknowledged:
-        raise BulkWriteError(_details(errors, inserted))
-    return InsertManyResult([document["_id"] for document in sent], run.acknowledged)
+    if (errors or late) and run.acknowledged:
+        raise BulkWriteError({**_details(errors, inserted), "writeConcernErrors": late})
+    # The driver knows no ids of raw documents.
+    ids = [document["_id"] for document in sent if not isinstance(document, RawBSONDocument)]
+    return InsertManyResult(ids, run.acknowledged)
 
 
 def _insert(run: Run, documents: list[Any], options: dict[str, Any]) -> None:
@@ -95,16 +107,10 @@ def update_many(run: Run, query: Any, update: Any, options: dict[str, Any]) -> A
         done = run.deliver(_many(run, query, call, options, update=update, limit=run.environment.chunk_size))
         return done if run.acknowledged else UpdateResult(None, run.acknowledged)
     except TooManyError:
-        results = list(_chunked(run, query, call_chunk, options, update=update))
+        counts = _total(_chunked(run, query, call_chunk, options, update=update), "n", "nModified")
     if not run.acknowledged:
         return UpdateResult(None, run.acknowledged)
-    raw = {
-        "n": sum(result.raw_result.get("n", 0) for result in results),
-        "nModified": sum(result.raw_result.get("nModified", 0) for result in results),
-        "ok": 1.0,
-        "updatedExisting": True,
-    }
-    return UpdateResult(raw, acknowledged=True)
+    return UpdateResult({**counts, "ok": 1.0, "updatedExisting": True}, acknowledged=True)
 
 
 def delete_many(run: Run, query: Any, options: dict[str, Any]) -> Any:
@@ -117,11 +123,19 @@ def delete_many(run: Run, query: Any, options: dict[str, Any]) -> Any:
         done = run.deliver(_many(run, query, call, options, limit=run.environment.chunk_size))
         return done if run.acknowledged else works.unanswered_delete()
     except TooManyError:
-        results = list(_chunked(run, query, call, options))
+        counts = _total(_chunked(run, query, call, options), "n")
     if not run.acknowledged:
         return works.unanswered_delete()
-    count = sum(result.raw_result["n"] for result in results)
-    return DeleteResult({"n": count, "ok": 1.0}, acknowledged=True)
+    return DeleteResult({**counts, "ok": 1.0}, acknowledged=True)
+
+
+def _total(results: Iterable[Any], *names: str) -> dict[str, int]:
+    """The counts of all chunks, added up as they come; one that failed unacknowledged has none."""
+    counts = dict.fromkeys(names, 0)
+    for result in results:
+        for name in names:
+            counts[name] += 0 if result is None else result.raw_result.get(name, 0)
+    return counts
 
 
 def _many(run: Run, query: Any, call: Any, options: dict[str, Any], **shape: Any) -> Many:

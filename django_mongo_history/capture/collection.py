@@ -7,20 +7,20 @@ driver's own methods. What a write answers or raises is what the driver would ha
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from pymongo.collection import Collection, ReturnDocument
-from pymongo.common import validate_ok_for_replace, validate_ok_for_update
+from pymongo.errors import OperationFailure
 from pymongo.results import InsertOneResult
 
 from django_mongo_history import context
-from django_mongo_history.capture import batch, bulk, works
+from django_mongo_history.capture import arguments, batch, bulk, works
 from django_mongo_history.capture.projected import projected
 from django_mongo_history.capture.running import Run
+from django_mongo_history.capture.wording import as_of_a_write
 from django_mongo_history.core import policy
 from django_mongo_history.core.after_image import touched_paths
 from django_mongo_history.delivery.environment import Environment
@@ -41,7 +41,7 @@ class RecordingMethods:
 
     _subject: Subject
 
-    def plain(self) -> Any:
+    def _plain(self) -> Any:
         """The same collection, not recording."""
         raise TypeError("a recording collection stands on a driver's collection")
 
@@ -60,11 +60,12 @@ class RecordingMethods:
     def _run(self, session: Any, update: Any = None) -> Run:
         environment = self._subject.environment()
         client = self._images.plain.database.client
+        in_transaction = session is not None and session.in_transaction
         return Run(
             environment=environment,
             document_class=self._subject.document_class,
             images=self._images,
-            acknowledged=self._acknowledged(),
+            acknowledged=in_transaction or self._acknowledged(),  # transactions have a concern of their own
             session=session if session is not None else topology.bound_session(client),
             captured=context.capture_context(),
             is_sync=update is not None and self._is_untracked(update),
@@ -88,87 +89,105 @@ class RecordingMethods:
     # -- inserts ---------------------------------------------------------------------------------------------------
 
     def insert_one(self, document: Any, *args: Any, **options: Any) -> Any:
-        options = _named("insert_one", 1, args, options)
-        if not self._is_recording() or not isinstance(document, Mapping):
-            return self._beneath("insert_one")(document, **options)
-        run = self._run(options.pop("session", None))
+        named = arguments.named("insert_one", 1, args, options)
+        if not self._is_recording() or named is None or not _is_fit(named, document):
+            return self._beneath("insert_one")(document, *args, **options)
+        run = self._run(named.pop("session", None))
         sent = works.with_id(document)
 
         def call(session: Any) -> Any:
-            done = run.images.plain.insert_one(sent, **options, **run.session_option(session))
+            done = run.images.plain.insert_one(sent, **named, **run.session_option(session))
             return InsertOneResult(done.inserted_id, run.acknowledged)
 
         done = run.deliver(works.Insert(run.images, run.namespace, [sent], call))
         return InsertOneResult(sent["_id"], acknowledged=False) if done is None else done
 
     def insert_many(self, documents: Any, *args: Any, **options: Any) -> Any:
-        options = _named("insert_many", 1, args, options)
-        if isinstance(documents, Iterable) and not isinstance(documents, Mapping):
-            documents = list(documents)
-        if not self._is_recording() or not _are_documents(documents):
-            return self._beneath("insert_many")(documents, **options)
-        return bulk.insert_many(self._run(options.pop("session", None)), list(documents), options)
+        named = arguments.named("insert_many", 1, args, options)
+        if isinstance(documents, Iterable) and not isinstance(documents, (Mapping, str)):
+            given = documents
+            documents = list(documents) or given  # an iterator that has nothing is refused in other words
+        if not self._is_recording() or named is None or not _is_fit(named, *_sequence(documents)):
+            return self._beneath("insert_many")(documents, *args, **options)
+        return bulk.insert_many(self._run(named.pop("session", None)), list(documents), named)
 
     # -- updates ---------------------------------------------------------------------------------------------------
 
     def update_one(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
-        options = _named("update_one", 2, args, options)
-        if self._passes(update, options):
-            return self._beneath("update_one")(filter, update, **options)
-        validate_ok_for_update(update)
-        return self._record_update(
-            "update_one", filter, update, self._run(options.pop("session", None), update), options
-        )
+        named = self._taken("update_one", filter, args, options)
+        if named is None or not arguments.is_update(update) or self._passes(update, named):
+            return self._beneath("update_one")(filter, update, *args, **options)
+        return self._record_update("update_one", filter, update, named)
 
     def replace_one(self, filter: Any, replacement: Any, *args: Any, **options: Any) -> Any:
-        options = _named("replace_one", 2, args, options)
-        if not self._is_recording():
-            return self._beneath("replace_one")(filter, replacement, **options)
-        validate_ok_for_replace(replacement)
-        return self._record_update(
-            "replace_one", filter, replacement, self._run(options.pop("session", None)), options
-        )
+        named = self._taken("replace_one", filter, args, options)
+        if named is None or not arguments.is_replacement(replacement) or not self._is_recording():
+            return self._beneath("replace_one")(filter, replacement, *args, **options)
+        return self._record_update("replace_one", filter, replacement, named)
 
     def update_many(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
-        options = _named("update_many", 2, args, options)
-        if self._passes(update, options):
-            return self._beneath("update_many")(filter, update, **options)
-        validate_ok_for_update(update)
-        run = self._run(options.pop("session", None), update)
+        named = self._taken("update_many", filter, args, options)
+        if named is None or not arguments.is_update(update) or self._passes(update, named):
+            return self._beneath("update_many")(filter, update, *args, **options)
         if works.pins_id(filter):
-            return self._record_update("update_many", filter, update, run, options)
-        return bulk.update_many(run, filter, update, options)
+            return self._record_update("update_many", filter, update, named)
+        run = self._run(named.pop("session", None), update)
+        with _worded(run):
+            return bulk.update_many(run, filter, update, named)
 
-    def _record_update(self, name: str, filter: Any, update: Any, run: Run, options: dict[str, Any]) -> Any:
+    def _taken(
+        self, method: str, query: Any, args: tuple[Any, ...], options: dict[str, Any], given: int = 2
+    ) -> dict[str, Any] | None:
+        """The options by name; None where the driver refuses them, or the filter, before it asks the server."""
+        named = arguments.named(method, given, args, options)
+        if named is None or arguments.are_refused(query, named, acknowledged=self._is_answered(named)):
+            return None
+        if named.get("sort") is not None and not topology.sorts_updates(self._images.plain.database.client):
+            return None  # findAndModify would obey where the server refuses it of an update
+        return named
+
+    def _record_update(self, name: str, filter: Any, update: Any, options: dict[str, Any]) -> Any:
         """An update or replacement of one document at most."""
+        is_replacement = name == "replace_one"
+        run = self._run(options.pop("session", None), None if is_replacement else update)
+        replacement = works.encoded(update, run.images) if is_replacement else None
 
         def call(session: Any) -> Any:
             return getattr(run.images.plain, name)(filter, update, **options, **run.session_option(session))
 
         def answer(found: Found, after: bytes | None) -> Any:
-            return works.update_result(found, after, acknowledged=run.acknowledged, decode=run.decoded)
+            return works.update_result(
+                found,
+                after,
+                acknowledged=run.acknowledged,
+                decode=run.decoded_reply,
+                replacement=replacement,
+            )
 
-        return run.single({**options, "query": filter, "update": update}, call, answer)
+        with _worded(run):
+            return run.single({**options, "query": filter, "update": update}, call, answer)
 
     # -- removals --------------------------------------------------------------------------------------------------
 
     def delete_one(self, filter: Any, *args: Any, **options: Any) -> Any:
-        options = _named("delete_one", 1, args, options)
-        if not self._is_recording():
-            return self._beneath("delete_one")(filter, **options)
-        return self._record_removal("delete_one", filter, self._run(options.pop("session", None)), options)
+        named = self._taken("delete_one", filter, args, options, given=1)
+        if named is None or not self._is_recording():
+            return self._beneath("delete_one")(filter, *args, **options)
+        return self._record_removal("delete_one", filter, named)
 
     def delete_many(self, filter: Any, *args: Any, **options: Any) -> Any:
-        options = _named("delete_many", 1, args, options)
-        if not self._is_recording():
-            return self._beneath("delete_many")(filter, **options)
-        run = self._run(options.pop("session", None))
+        named = self._taken("delete_many", filter, args, options, given=1)
+        if named is None or not self._is_recording():
+            return self._beneath("delete_many")(filter, *args, **options)
         if works.pins_id(filter):
-            return self._record_removal("delete_many", filter, run, options)
-        return bulk.delete_many(run, filter, options)
+            return self._record_removal("delete_many", filter, named)
+        run = self._run(named.pop("session", None))
+        with _worded(run):
+            return bulk.delete_many(run, filter, named)
 
-    def _record_removal(self, name: str, filter: Any, run: Run, options: dict[str, Any]) -> Any:
+    def _record_removal(self, name: str, filter: Any, options: dict[str, Any]) -> Any:
         """A removal of one document at most."""
+        run = self._run(options.pop("session", None))
 
         def call(session: Any) -> Any:
             return getattr(run.images.plain, name)(filter, **options, **run.session_option(session))
@@ -176,56 +195,87 @@ class RecordingMethods:
         def answer(found: Found, _after: bytes | None) -> Any:
             return works.delete_result(found, acknowledged=run.acknowledged)
 
-        return run.single({**options, "query": filter, "remove": True}, call, answer)
+        with _worded(run):
+            return run.single({**options, "query": filter, "remove": True}, call, answer)
 
     # -- find and modify -------------------------------------------------------------------------------------------
 
     def find_one_and_update(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:
-        options = _named("find_one_and_update", 2, args, options)
-        validate_ok_for_update(update)
-        return self._record_find_and("find_one_and_update", filter, (update,), options)
+        is_fit = arguments.is_update(update)
+        return self._find_and("find_one_and_update", filter, (update,), args, options, is_fit=is_fit)
 
     def find_one_and_replace(self, filter: Any, replacement: Any, *args: Any, **options: Any) -> Any:
-        options = _named("find_one_and_replace", 2, args, options)
-        validate_ok_for_replace(replacement)
-        return self._record_find_and("find_one_and_replace", filter, (replacement,), options)
+        is_fit = arguments.is_replacement(replacement)
+        return self._find_and("find_one_and_replace", filter, (replacement,), args, options, is_fit=is_fit)
 
     def find_one_and_delete(self, filter: Any, *args: Any, **options: Any) -> Any:
-        options = _named("find_one_and_delete", 1, args, options)
-        return self._record_find_and("find_one_and_delete", filter, (), options)
+        return self._find_and("find_one_and_delete", filter, (), args, options, is_fit=True)
+
+    def _find_and(
+        self,
+        name: str,
+        filter: Any,
+        sent: tuple[Any, ...],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        *,
+        is_fit: bool,
+    ) -> Any:
+        named = arguments.named(name, 1 + len(sent), args, options) if is_fit else None
+        if (
+            named is None
+            or arguments.are_refused_found(filter, named, acknowledged=self._is_answered(named))
+            or self._passes(sent[0] if sent else None, named)
+        ):
+            return self._beneath(name)(filter, *sent, *args, **options)
+        return self._record_find_and(name, filter, sent, named)
 
     def _record_find_and(self, name: str, filter: Any, sent: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if self._passes(sent[0] if sent else None, options):
-            return self._beneath(name)(filter, *sent, **options)
         run = self._run(options.pop("session", None), *sent)
+        asked = options.pop(
+            "query", filter
+        )  # as the driver has it: the keyword goes before the first argument
         change: dict[str, Any] = {"update": sent[0]} if sent else {"remove": True}
 
-        def call(session: Any, query: Any = filter, **changed: Any) -> Any:
-            arguments = {**options, **changed, **run.session_option(session)}
-            return getattr(run.images.plain, name)(query, *sent, **arguments)
+        def call(session: Any, query: Any = asked, **changed: Any) -> Any:
+            given = {**options, **changed, **run.session_option(session)}
+            return getattr(run.images.plain, name)(query, *sent, **given)
 
-        if options.get("projection") is not None:
-            done = run.deliver(projected(run, filter, change, options, call))
+        if arguments.are_for_the_server_alone(options):
+            done = run.deliver(projected(run, asked, change, options, call))
             return done if run.acknowledged else None
         is_after = options.get("return_document", ReturnDocument.BEFORE) == ReturnDocument.AFTER
-        others = {
-            key: value for key, value in options.items() if key not in ("projection", "return_document")
-        }
-        return run.single(
-            {**others, "query": filter, **change},
+        others = {key: value for key, value in options.items() if key != "return_document"}
+        image = run.single(
+            {**others, "query": asked, **change},
             call,
-            lambda found, after: (
-                run.decoded(after if is_after else found.before) if run.acknowledged else None
-            ),
+            lambda found, after: after if is_after else found.before,
         )
+        if not run.acknowledged:
+            return None
+        # Only now: what the caller cannot decode is written all the same, as the driver does it.
+        return run.decoded(image) if isinstance(image, bytes) else image
 
     # -- several at once -------------------------------------------------------------------------------------------
 
     def bulk_write(self, requests: Any, *args: Any, **options: Any) -> Any:
-        options = _named("bulk_write", 1, args, options)
-        if not self._is_recording() or not isinstance(requests, (list, tuple)) or not requests:
-            return self._beneath("bulk_write")(requests, **options)
-        return batch.bulk_write(self._run(options.pop("session", None)), list(requests), options)
+        named = arguments.named("bulk_write", 1, args, options)
+        if (
+            not self._is_recording()
+            or named is None
+            or arguments.are_refused({}, named, acknowledged=True)
+            or not isinstance(requests, list)
+            or not requests
+            or not all(arguments.is_request(one, acknowledged=self._is_answered(named)) for one in requests)
+        ):
+            return self._beneath("bulk_write")(requests, *args, **options)
+        run = self._run(named.pop("session", None))
+        with _worded(run):
+            return batch.bulk_write(run, list(requests), named)
+
+    def _is_answered(self, options: dict[str, Any]) -> bool:
+        session = options.get("session")
+        return bool(getattr(session, "in_transaction", False)) or self._acknowledged()
 
 
 class RecordingCollection(RecordingMethods, Collection[Any]):
@@ -261,7 +311,7 @@ class RecordingCollection(RecordingMethods, Collection[Any]):
         """As PyMongo's, and still recording: MongoEngine calls it before nearly every write."""
         return RecordingCollection(Collection.with_options(self, *args, **options), self._subject)
 
-    def plain(self) -> Collection[Any]:
+    def _plain(self) -> Collection[Any]:
         """The same collection, not recording."""
         return Collection.with_options(self)
 
@@ -284,7 +334,7 @@ class RecordingMock(RecordingMethods):
     def with_options(self, *args: Any, **options: Any) -> RecordingMock:
         return RecordingMock(self._collection.with_options(*args, **options), self._subject)
 
-    def plain(self) -> Any:
+    def _plain(self) -> Any:
         """The same collection, not recording."""
         return self._collection
 
@@ -310,21 +360,28 @@ def recording(collection: Any, subject: Subject) -> Any:
     return RecordingMock(collection, subject)
 
 
-@lru_cache(maxsize=32)
-def _names(method: str) -> tuple[str, ...]:
-    """The names of a driver's method's parameters, without `self`."""
-    return tuple(inspect.signature(getattr(Collection, method)).parameters)[1:]
+def _is_fit(options: dict[str, Any], *documents: Any) -> bool:
+    """Whether the driver sends these documents with these options."""
+    return (
+        bool(documents)
+        and all(map(arguments.is_document, documents))
+        and not arguments.are_refused({}, options, acknowledged=True)
+    )
 
 
-def _named(method: str, given: int, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """All arguments behind the first `given` ones by name."""
-    if not args:
-        return options
-    names = _names(method)[given : given + len(args)]
-    if len(names) < len(args) or any(name in options for name in names):
-        raise TypeError(f"{method}() got too many positional arguments, or one of them twice")
-    return {**dict(zip(names, args, strict=True)), **options}
+def _sequence(documents: Any) -> Any:
+    return documents if isinstance(documents, list) else ()
 
 
-def _are_documents(documents: Any) -> bool:
-    return isinstance(documents, list) and all(isinstance(document, Mapping) for document in documents)
+@contextmanager
+def _worded(run: Run) -> Iterator[None]:
+    """In the caller's transaction, errors of our form of a write in the words of his."""
+    try:
+        yield
+    except OperationFailure as error:
+        if not run.is_joined() and not run.session:
+            raise
+        worded = as_of_a_write(error)
+        if worded is error:
+            raise
+        raise worded from None

@@ -48,6 +48,13 @@ class Run:
         """A document as the caller's codec options want it."""
         return None if image is None else bson.decode(image, self.images.codec_options)
 
+    def decoded_reply(self, image: bytes | None) -> Any:
+        """A document as it stands in the driver's answers about writes: as dicts, whatever the collection's class."""
+        options = self.images.codec_options.with_options(
+            document_class=dict, unicode_decode_error_handler="replace"
+        )
+        return None if image is None else bson.decode(image, options)
+
     def single(
         self,
         parts: dict[str, Any],
@@ -59,10 +66,15 @@ class Run:
         done = self.deliver(Single(self.images, self.namespace, given, call, answer))
         return answer(Found(None), None) if done is None else done
 
-    def deliver(self, work: Work) -> Any:
-        """Do the write and record it; what it answers (None: it failed unacknowledged), or raise what it raises."""
+    def deliver(self, work: Work, *, falls_back: bool = True) -> Any:
+        """
+        Do the write and record it; what it answers (None: it failed unacknowledged), or raise what it raises.
+
+        `falls_back` False: where the collection refuses transactions that is raised, as TransactionRefusedError with
+        nothing written, instead of doing the work without one.
+        """
         try:
-            result, records = self._delivered(work)
+            result, records = self._delivered(work, falls_back=falls_back)
         except OperationFailure as error:
             if self.acknowledged or isinstance(error, BulkWriteError):  # of which callers need the counts
                 raise
@@ -75,24 +87,30 @@ class Run:
             raise result.error
         return result
 
-    def _delivered(self, work: Work) -> tuple[Any, list[VersionRecord]]:
+    def _delivered(self, work: Work, *, falls_back: bool) -> tuple[Any, list[VersionRecord]]:
         environment = self.environment
         plain = self.images.plain
         recorder = Recorder(environment, self.document_class, self.captured)
         job = Job(work, recorder, environment.store_of(plain), plain, self.session, recorder.begin)
         joined = self.is_joined()
-        if self.runs_in_transaction():
-            try:
+        try:
+            if self.runs_in_transaction():
                 return atomic.deliver(job, timeout_s=environment.timeout_s)
-            except atomic.TransactionRefusedError as error:
-                if joined:  # it has aborted the caller's transaction, as the plain write would have
-                    raise error.__cause__ or error from None
-                environment.refused.add(self.namespace)
+            return self._delivered_after(job)
+        except atomic.TransactionRefusedError as error:
+            if joined:  # it has aborted the caller's transaction, as the plain write would have
+                raise error.__cause__ or error from None
+            environment.refused.add(self.namespace)
+            if not falls_back:
+                raise
+        return self._delivered_after(job)
+
+    def _delivered_after(self, job: Job) -> tuple[Any, list[VersionRecord]]:
         return sync.deliver(
             job,
             has_transactions=self._has_transactions(),
-            raises=environment.raises,
-            timeout_s=environment.timeout_s,
+            raises=self.environment.raises,
+            timeout_s=self.environment.timeout_s,
         )
 
     def is_joined(self) -> bool:
@@ -102,6 +120,10 @@ class Run:
     def runs_in_transaction(self) -> bool:
         """Whether a failed attempt leaves nothing behind."""
         return self.is_joined() or self._mode() == "atomic"
+
+    def can_see_in_transaction(self) -> bool:
+        """Whether images can be seen in a transaction, also where versions are not stored in it."""
+        return self.runs_in_transaction() or (not self.is_sync and self._has_transactions())
 
     def _mode(self) -> str:
         tracked = self.environment.registry.concerned(self.document_class)

@@ -20,9 +20,10 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, Write
 from pymongo.results import DeleteResult, UpdateResult
 
 from django_mongo_history.core import after_image, elements, values
-from django_mongo_history.core.identity import id_bytes, id_of, write_of
+from django_mongo_history.core.identity import decoded, id_bytes, id_of, write_of
 from django_mongo_history.core.model import ABSENT, Write
 from django_mongo_history.delivery.base import Outcome
+from django_mongo_history.driver import topology
 from django_mongo_history.driver.images import Found, Images
 
 logger: Final = logging.getLogger("django_mongo_history")
@@ -118,16 +119,19 @@ class Single:
     call: Call
     answer: Callable[[Found, bytes | None], Any]
     needs_transaction: bool = field(init=False)
+    _swaps: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.needs_transaction = not (
+        self._swaps = not (
             self.parts.get("remove") or (self._is_computable() and not self._may_insert_unknown())
         )
+        # A WriteConcernError does not bring the document that was written; a transaction has it before the error.
+        self.needs_transaction = self._swaps or topology.may_fail_late(self.images.plain.write_concern)
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         if transactional:
             found = self.images.command(session, **self.parts)
-        elif self.needs_transaction:
+        elif self._swaps:
             return self._compare_and_swap(session)
         else:
             found = self.images.find_one_and(session, **self.parts)
@@ -263,16 +267,7 @@ class Many:
         return [write_of(self.namespace, before, None) for before in befores]
 
     def _updated(self, befores: list[bytes], result: Any, session: Any) -> list[Write]:
-        writes = []
-        unknown = []
-        for before in befores:
-            computed = None
-            if self.images.computes and not self.has_filters:
-                computed = after_image.after_update(before, self.update, self.images.codec_options)
-            if computed is None:
-                unknown.append(before)
-            else:
-                writes.append(write_of(self.namespace, before, computed))
+        writes, unknown = self._computed(befores)
         writes.extend(self._read(unknown, session))
         answer = getattr(result, "raw_result", None) or {}
         if not befores and "upserted" in answer:  # its value may be None; mongomock always has the key
@@ -281,11 +276,22 @@ class Many:
                 writes.append(write_of(self.namespace, None, after))
         return writes
 
+    def _computed(self, befores: list[bytes]) -> tuple[list[Write], list[bytes]]:
+        """The writes whose after-image is certain, and the documents that must be read again."""
+        computes = self.images.computes and not self.has_filters
+        update = after_image.ComputedUpdate.of(self.update, self.images.codec_options) if computes else None
+        if update is None:
+            return [], befores
+        afters = [update.after(before) for before in befores]
+        pairs = list(zip(befores, afters, strict=True))
+        writes = [write_of(self.namespace, before, *after) for before, after in pairs if after is not None]
+        return writes, [before for before, after in pairs if after is None]
+
     def _read(self, befores: list[bytes], session: Any) -> list[Write]:
         if not befores:
             return []
         olds = {id_bytes(before): before for before in befores}
-        ids = [values.decode_value(*identity) for identity in olds]
+        ids = [decoded(*identity) for identity in olds]
         afters = {id_bytes(after): after for after in self.images.find({"_id": {"$in": ids}}, session)}
         return [write_of(self.namespace, before, afters.get(identity)) for identity, before in olds.items()]
 
@@ -314,15 +320,23 @@ def _is_replacement(update: Any) -> bool:
 
 
 def update_result(
-    found: Found, after: bytes | None, *, acknowledged: bool, decode: Callable[[Any], Any]
+    found: Found,
+    after: bytes | None,
+    *,
+    acknowledged: bool,
+    decode: Callable[[Any], Any],
+    replacement: bytes | None = None,
 ) -> UpdateResult:
-    """What `update_one` and `replace_one` answer."""
+    """
+    What `update_one` and `replace_one` answer. A `replacement` counts as a change unless it is sent byte for byte as
+    the document lies there, though the server may make the same document of it.
+    """
     if not acknowledged:
         return UpdateResult(None, acknowledged)
     matched = found.before is not None
     raw: dict[str, Any] = {"n": 1 if after is not None or matched else 0}
     upserted = not matched and after is not None
-    raw["nModified"] = int(matched and found.before != after)
+    raw["nModified"] = int(matched and found.before != (after if replacement is None else replacement))
     raw["ok"] = 1.0
     raw["updatedExisting"] = matched
     if upserted:

@@ -64,11 +64,19 @@ ROWS: Final = (
         "What happens when a version cannot be stored after its document was written ('sync' delivery).",
     ),
     Row(
+        "DROP_COLLECTION",
+        "str",
+        rules.one_of("tombstone", "versions"),
+        "tombstone",
+        "What `drop_collection()` leaves: 'tombstone' one row for the whole collection, 'versions' a delete version of"
+        " every document, each deleted by itself before the drop.",
+    ),
+    Row(
         "TRANSACTION_TIMEOUT_S",
         "float",
         rules.seconds,
-        75.0,
-        "How long a transaction is tried again; a server holds the documents of a writer that was killed for 60.",
+        100.0,
+        "How long a transaction is tried again; a server holds the documents of a writer that was killed for up to 90.",
         "seconds",
     ),
     Row(
@@ -106,6 +114,7 @@ class Settings:
     snapshot_every: int
     chunk_size: int
     on_error: str
+    drop_collection: str
     transaction_timeout_s: float
     attribute: str
     trusted_proxies: tuple[rules.Network, ...]

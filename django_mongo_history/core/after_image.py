@@ -9,25 +9,34 @@ against a real server and are held to it by a property test, `tests/integration/
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cmp_to_key
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import bson
 from bson.codec_options import CodecOptions
 
 from django_mongo_history.core import elements
-from django_mongo_history.core.elements import ARRAY, DOCUMENT, EMPTY_DOCUMENT, Element
+from django_mongo_history.core.align import is_reference
+from django_mongo_history.core.elements import ARRAY, DOCUMENT, EMPTY_DOCUMENT
+from django_mongo_history.core.model import Path, Replaced
 
 _NULL: Final = (0x0A, b"")
 _TIMESTAMP: Final = 0x11
 _ZERO_TIMESTAMP: Final = b"\x00" * 8
+_ZERO_TIMESTAMP_BEHIND_A_NAME: Final = b"\x00" + _ZERO_TIMESTAMP
 _LONGEST_INDEX: Final = 7
 _MOST_PADDING: Final = 1_500_000
 _UNSET: Final = object()
 
 _Tree = dict[bytes, Any]
 """Path components to what happens there: a value as (kind, bytes), `_UNSET`, or a tree again."""
+
+
+_Value = tuple[int, bytes]
+_Noted = list[Replaced | None]
+"""What was replaced; None stands for anything else that was done."""
 
 
 class _DeclinedError(Exception):
@@ -40,12 +49,48 @@ def after_update(before: bytes, update: Any, codec_options: CodecOptions[Any]) -
 
     Precondition: the server has accepted the update for this document; errors are not foreseen here.
     """
-    if not isinstance(update, Mapping) or not update or set(update) - {"$set", "$unset"}:
-        return None
-    try:
-        return _edit_document(before, _tree_of(update, codec_options))
-    except _DeclinedError:
-        return None
+    computed = ComputedUpdate.of(update, codec_options)
+    found = None if computed is None else computed.after(before)
+    return None if found is None else found.image
+
+
+class AfterImage(NamedTuple):
+    """
+    A document after an update.
+
+    `replaced`: the values that took the place of others, in the order in which they lie, where the update did nothing
+    else; None where it did, or where only a comparison can tell (a list or a document in the place of another one).
+    """
+
+    image: bytes
+    replaced: list[Replaced] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedUpdate:
+    """An update whose results can be computed: read once, for any number of documents."""
+
+    tree: _Tree
+
+    @classmethod
+    def of(cls, update: Any, codec_options: CodecOptions[Any]) -> ComputedUpdate | None:
+        """The update by `$set` and `$unset`, ready to be applied; None where only the server can say."""
+        if not isinstance(update, Mapping) or not update or set(update) - {"$set", "$unset"}:
+            return None
+        try:
+            return cls(_tree_of(update, codec_options))
+        except _DeclinedError:
+            return None
+
+    def after(self, before: bytes) -> AfterImage | None:
+        """The document after this update, or None where only the server can say; see `after_update`."""
+        noted: list[Replaced | None] = []
+        try:
+            image = _edit_document(before, self.tree, (), noted)
+        except _DeclinedError:
+            return None
+        replaced = [one for one in noted if one is not None]
+        return AfterImage(image, replaced if len(replaced) == len(noted) else None)
 
 
 def is_certain(update: Mapping[str, Any]) -> bool:
@@ -74,7 +119,9 @@ def after_replacement(before: bytes, replacement: bytes) -> bytes | None:
 
 def has_server_time(document: bytes) -> bool:
     """Whether the server puts its own time into this document: a top-level `Timestamp(0, 0)` on insert or replace."""
-    return b"\x11" in document and any(
+    if b"\x11" not in document or _ZERO_TIMESTAMP_BEHIND_A_NAME not in document:
+        return False
+    return any(
         part.kind == _TIMESTAMP and part.value == _ZERO_TIMESTAMP for part in elements.elements(document)
     )
 
@@ -148,38 +195,53 @@ def _compare(one: bytes, other: bytes) -> int:
     return -1 if one < other else 1
 
 
-def _edit_document(document: bytes, tree: _Tree) -> bytes:
-    parts = elements.elements(document)
-    names = {part.name for part in parts}
-    if len(names) != len(parts):
+def _edit_document(document: bytes, tree: _Tree, path: Path, noted: _Noted) -> bytes:
+    spans = elements.spans(document)
+    places = {document[start + 1 : name_end]: (start, name_end, stop) for start, name_end, stop in spans}
+    if len(places) != len(spans):
         raise _DeclinedError
-    kept = [edited for part in parts if (edited := _edit_element(part, tree.get(part.name))) is not None]
-    for name, edit in _in_server_order(tree):
-        if name not in names:
-            created = _created(edit)
-            if created is not None:
-                kept.append(Element(name, *created))
-    return elements.assemble(kept)
+    pieces = [b""]
+    copied = 4
+    for (start, name_end, stop), name in sorted((places[name], name) for name in tree if name in places):
+        pieces.append(document[copied:start])
+        old = document[start], document[name_end + 1 : stop]
+        if tree[name] is _UNSET:
+            noted.append(None)
+        else:
+            edited = _edit_value(old, tree[name], (*path, name.decode()), noted)
+            pieces.append(elements.element(name, *edited))
+        copied = stop
+    pieces.append(document[copied:-1])
+    if not tree.keys() <= places.keys():
+        noted.append(None)
+        pieces.extend(_created_elements({name: tree[name] for name in tree if name not in places}))
+    return elements.enclose(pieces)
 
 
-def _edit_element(part: Element, edit: Any) -> Element | None:
-    if edit is None:
-        return part
-    if edit is _UNSET:
-        return None
-    return Element(part.name, *_edit_value(part.kind, part.value, edit))
+def _created_elements(missing: _Tree) -> Iterable[bytes]:
+    for name, edit in _in_server_order(missing):
+        created = _created(edit)
+        if created is not None:
+            yield elements.element(name, *created)
 
 
-def _edit_value(kind: int, value: bytes, edit: Any) -> tuple[int, bytes]:
+def _edit_value(old: _Value, edit: Any, path: Path, noted: _Noted) -> _Value:
+    kind, value = old
     if isinstance(edit, tuple):
-        return edit[0], edit[1]
+        if old != edit:
+            is_comparable = kind == edit[0] and kind in (DOCUMENT, ARRAY)
+            noted.append(None if is_comparable else Replaced(path, old, edit))
+        return edit
     if kind == DOCUMENT:
-        return kind, _edit_document(value, edit)
+        if is_reference(kind, value):  # which no path leads into
+            noted.append(None)
+        return kind, _edit_document(value, edit, path, noted)
     if kind == ARRAY:
+        noted.append(None)
         return kind, _edit_array(value, edit)
     if _sets(edit):
         raise _DeclinedError
-    return kind, value
+    return old
 
 
 def _edit_array(array: bytes, tree: _Tree) -> bytes:
@@ -191,7 +253,7 @@ def _edit_array(array: bytes, tree: _Tree) -> bytes:
             continue
         index = int(name)
         if index < len(values):
-            values[index] = _NULL if edit is _UNSET else _edit_value(*values[index], edit)
+            values[index] = _NULL if edit is _UNSET else _edit_value(values[index], edit, (), [])
         elif (created := _created(edit)) is not None:
             if index - len(values) > _MOST_PADDING:
                 raise _DeclinedError
@@ -206,7 +268,7 @@ def _created(edit: Any) -> tuple[int, bytes] | None:
         return None
     if isinstance(edit, tuple):
         return edit
-    return DOCUMENT, _edit_document(EMPTY_DOCUMENT, edit)
+    return DOCUMENT, _edit_document(EMPTY_DOCUMENT, edit, (), [])
 
 
 def _sets(edit: Any) -> bool:

@@ -37,12 +37,13 @@ SAME: Final = Leaf(0, b"")
 """Stands on both sides where the bytes are equal."""
 
 
-def align(before: bytes, after: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both documents as trees of dicts, lists and leaves, with `SAME` wherever the bytes are equal."""
-    pair = _align_documents(elements.elements(before), elements.elements(after))
-    if pair is None:
-        raise ValueError("a document with duplicate keys at its top level cannot be tracked")
-    return pair
+def align(before: bytes, after: bytes) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """
+    Both documents as trees of dicts, lists and leaves, with `SAME` wherever the bytes are equal.
+
+    None where a key stands twice at the top level of one: no tree holds that.
+    """
+    return _align_documents(elements.elements(before), elements.elements(after))
 
 
 def _align_documents(old: list[Element], new: list[Element]) -> tuple[dict[Any, Any], dict[Any, Any]] | None:
@@ -71,7 +72,7 @@ def _align_values(old: Element, new: Element) -> tuple[Any, Any]:
         if old.value == new.value:
             return SAME, SAME
         pair: tuple[Any, Any] | None = None
-        if old.kind == DOCUMENT and not (_is_reference(old) or _is_reference(new)):
+        if old.kind == DOCUMENT and not (is_reference(*old[1:]) or is_reference(*new[1:])):
             pair = _align_documents(elements.elements(old.value), elements.elements(new.value))
         elif old.kind == ARRAY:
             pair = _align_lists(elements.elements(old.value), elements.elements(new.value))
@@ -115,10 +116,12 @@ def _align_differing(
     )
 
 
-def _is_reference(part: Element) -> bool:
-    """Whether PyMongo would read the document as a DBRef, which no path leads into."""
-    return _REFERENCE in part.value and any(
-        inner.name == _REFERENCE for inner in elements.elements(part.value)
+def is_reference(kind: int, value: bytes) -> bool:
+    """Whether PyMongo would read the value as a DBRef, which no path leads into."""
+    return (
+        kind == DOCUMENT
+        and _REFERENCE in value
+        and any(inner.name == _REFERENCE for inner in elements.elements(value))
     )
 
 

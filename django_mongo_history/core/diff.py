@@ -9,8 +9,10 @@ lists wrongly (https://github.com/inveniosoftware/dictdiffer/issues/178).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import dictdiffer
@@ -18,7 +20,8 @@ import dictdiffer
 from django_mongo_history.core import elements, values
 from django_mongo_history.core.align import SAME, Leaf, align, align_whole
 from django_mongo_history.core.elements import ARRAY, DOCUMENT, Element
-from django_mongo_history.core.model import PatchEntries, PathPart, State
+from django_mongo_history.core.leaves import replaced_values
+from django_mongo_history.core.model import PatchEntries, Path, PathPart, Replaced, State
 
 
 class PatchError(ValueError):
@@ -59,7 +62,7 @@ class EncodedPatch(NamedTuple):
 
     patch: bytes
     key_order: list[Any]
-    paths: list[list[PathPart]]
+    paths: list[Path]
 
     @property
     def size(self) -> int:
@@ -67,20 +70,51 @@ class EncodedPatch(NamedTuple):
         return len(self.patch) + (len(values.encode_value(self.key_order)[1]) if self.key_order else 0)
 
 
-def diff_images(before: bytes, after: bytes) -> EncodedPatch:
+def diff_images(before: bytes, after: bytes, replaced: Sequence[Replaced] | None = None) -> EncodedPatch:
     """
     `diff` between two BSON documents, ready to be stored.
+
+    `replaced`: what `leaves.replaced_values` would find between them, from a caller that knows it.
 
     Nothing is decoded on the way: values are spliced from the images into the patch. A patch much larger than both
     documents gives way to whole values of the top-level keys that differ.
     """
-    left, right = align(before, after)
+    if replaced is None:
+        replaced = replaced_values(before, after)
+    if replaced is not None:
+        found = _encode_replaced(replaced)
+        if found.size <= len(before) + len(after) + _MOST_BEYOND:
+            return found
+    return _diff_trees(before, after)
+
+
+_MOST_BEYOND: Final = 1024
+"""Bytes by which a patch may be larger than both documents."""
+
+
+def _diff_trees(before: bytes, after: bytes) -> EncodedPatch:
+    """The same by dictdiffer, for every kind of difference."""
+    trees = align(before, after)
+    if trees is None:
+        return _whole(before, after)
+    left, right = trees
     found = _encoded(left, right)
-    if found is None or found.size > len(before) + len(after) + 1024:
+    if found is None or found.size > len(before) + len(after) + _MOST_BEYOND:
         found = _encoded(*align_whole(left, right, before, after))
     if found is None:
         raise PatchError("no patch leads from one document to the other and back")
     return found
+
+
+def _whole(before: bytes, after: bytes) -> EncodedPatch:
+    """Both documents as one change at the root: no path tells apart what a key that stands twice holds."""
+    sides = Leaf(DOCUMENT, before), Leaf(DOCUMENT, after)
+    old, new = (
+        Counter((part.name, part.kind, part.value) for part in elements.elements(side))
+        for side in (before, after)
+    )
+    names = {name.decode("utf-8", "surrogateescape") for name, _kind, _value in ((old - new) + (new - old))}
+    return EncodedPatch(_encode_leaves([("change", [], sides)]), [], [(name,) for name in sorted(names)])
 
 
 def _encoded(left: dict[str, Any], right: dict[str, Any]) -> EncodedPatch | None:
@@ -93,10 +127,10 @@ def _encoded(left: dict[str, Any], right: dict[str, Any]) -> EncodedPatch | None
     return EncodedPatch(_encode_leaves(patch.entries), patch.key_order, _paths(patch))
 
 
-def _paths(patch: Patch) -> list[list[PathPart]]:
-    paths = [list(entry[0]) for entry in patch.key_order]
+def _paths(patch: Patch) -> list[Path]:
+    paths: list[Path] = [tuple(entry[0]) for entry in patch.key_order]
     for operation, path, payload in patch.entries:
-        paths.extend([path] if operation == "change" else ([*path, key] for key, _value in payload))
+        paths.extend([tuple(path)] if operation == "change" else ((*path, key) for key, _value in payload))
     return paths
 
 
@@ -231,18 +265,36 @@ def _identical(one: Any, other: Any) -> bool:
 
 def _encode_leaves(entries: PatchEntries) -> bytes:
     """Entries with leaves for values, as the BSON that `decode_entries` reads."""
-    encoded = (_encode_entry(*entry) for entry in entries)
-    kind_and_value = ARRAY, elements.assemble_array((ARRAY, entry) for entry in encoded)
-    return elements.assemble([Element(b"p", *kind_and_value)])
+    return _encode_all(_encode_entry(*entry) for entry in entries)
+
+
+def _encode_replaced(replaced: Sequence[Replaced]) -> EncodedPatch:
+    """No proof needed: every value goes where the other one lay, both ways."""
+    patch = _encode_all(_encode_sides("change", path, (old, new)) for path, old, new in replaced)
+    return EncodedPatch(patch, [], [path for path, _old, _new in replaced])
+
+
+def _encode_all(entries: Iterable[bytes]) -> bytes:
+    return elements.assemble([(b"p", ARRAY, elements.assemble_array([(ARRAY, entry) for entry in entries]))])
 
 
 def _encode_entry(operation: str, path: list[PathPart], payload: Any) -> bytes:
     if operation == "change":
-        sides = elements.assemble_array(_raw(side) for side in payload)
-    else:
-        pairs = (elements.assemble_array([_raw(key), _raw(value)]) for key, value in payload)
-        sides = elements.assemble_array((ARRAY, pair) for pair in pairs)
-    return elements.assemble_array([_raw(operation), _raw(list(path)), (ARRAY, sides)])
+        return _encode_sides(operation, tuple(path), [_raw(side) for side in payload])
+    pairs = (elements.assemble_array([_raw(key), _raw(value)]) for key, value in payload)
+    return _encode_sides(operation, tuple(path), [(ARRAY, pair) for pair in pairs])
+
+
+def _encode_sides(operation: str, path: Path, sides: Iterable[tuple[int, bytes]]) -> bytes:
+    head = _encode_head(operation, path)
+    return elements.enclose([head, elements.element(b"2", ARRAY, elements.assemble_array(sides))])
+
+
+@lru_cache(maxsize=1024)
+def _encode_head(operation: str, path: Path) -> bytes:
+    """What an entry begins with; the writes of a program touch the same paths again and again."""
+    named = elements.element(b"0", *values.encode_value(operation))
+    return named + elements.element(b"1", *values.encode_value(list(path)))
 
 
 def _raw(value: Any) -> tuple[int, bytes]:

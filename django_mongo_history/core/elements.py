@@ -42,6 +42,9 @@ _int32 = struct.Struct("<i")
 _read_int32 = _int32.unpack_from
 _pack_int32 = _int32.pack
 
+_new = tuple.__new__
+"""Makes an `Element` without the detour through its own `__new__`."""
+
 EMPTY_DOCUMENT: Final = b"\x05\x00\x00\x00\x00"
 
 
@@ -60,18 +63,39 @@ def elements(document: bytes) -> list[Element]:
     Cost: linear in the number of elements of this level; nested values are copied, not entered.
     Raises: ValueError for a type byte that BSON does not know or a length that does not fit.
     """
-    found: list[Element] = []
+    return [
+        _new(Element, (document[start + 1 : name_end], document[start], document[name_end + 1 : stop]))
+        for start, name_end, stop in spans(document)
+    ]
+
+
+def spans(document: bytes) -> list[tuple[int, int, int]]:
+    """
+    Where the elements of a document or array lie: its type byte, the null behind its name, the end of its value.
+
+    Cost: half of `elements`, since nothing is copied. Raises: as `elements`.
+    """
+    found: list[tuple[int, int, int]] = []
     append, find = found.append, document.index
+    fixed, prefixed = _FIXED.get, _LENGTH_PREFIXED.get
     position, end = 4, len(document) - 1
-    if len(document) < 5 or _read_int32(document, 0)[0] != len(document) or document[end]:
+    if end < 4 or _read_int32(document, 0)[0] != end + 1 or document[end]:
         raise ValueError("not a BSON document: its length does not fit")
     try:
         while position < end:
             kind = document[position]
             name_end = find(0, position + 1)
-            start = name_end + 1
-            stop = value_end(document, kind, start)
-            append(Element(document[position + 1 : name_end], kind, document[start:stop]))
+            # `value_end`, unrolled: this loop is what every write and every read goes through.
+            size = fixed(kind)
+            if size is not None:
+                stop = name_end + 1 + size
+            elif (extra := prefixed(kind)) is not None and (
+                length := _read_int32(document, name_end + 1)[0]
+            ) >= 0:
+                stop = name_end + 1 + extra + length
+            else:
+                stop = value_end(document, kind, name_end + 1)
+            append((position, name_end, stop))
             position = stop
     except struct.error as error:
         raise ValueError("not a BSON document: it ends inside an element") from error
@@ -96,14 +120,20 @@ def value_end(document: bytes, kind: int, start: int) -> int:
     raise ValueError(f"unknown BSON type 0x{kind:02x}")
 
 
+def element(name: bytes, kind: int, value: bytes) -> bytes:
+    """One element as it lies in its document."""
+    return b"%c%b\x00%b" % (kind, name, value)
+
+
+def enclose(pieces: Iterable[bytes]) -> bytes:
+    """A document of elements that are laid out already, one or several to a piece."""
+    body = b"".join(pieces)
+    return b"%b%b\x00" % (_pack_int32(len(body) + 5), body)
+
+
 def assemble(parts: Iterable[tuple[bytes, int, bytes]]) -> bytes:
     """A document (or array) of these elements (name, kind, value), byte for byte."""
-    pieces = [b""]
-    for name, kind, value in parts:
-        pieces.append(b"%c%b\x00%b" % (kind, name, value))
-    pieces.append(b"\x00")
-    body = b"".join(pieces)
-    return _pack_int32(len(body) + 4) + body
+    return enclose([b"%c%b\x00%b" % (kind, name, value) for name, kind, value in parts])
 
 
 def assemble_array(values: Iterable[tuple[int, bytes]]) -> bytes:

@@ -6,11 +6,11 @@ The stored layout (design §4) is documented here once, on `VersionRecord`. Know
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bson import ObjectId
 from bson.timestamp import Timestamp
@@ -32,6 +32,16 @@ PatchEntries = list[PatchEntry]
 
 CLOCK_BIT: Final = 0x8000_0000
 """Set in the increment of an `order` that was made from a clock. A cluster's own increments never get there."""
+
+
+HINT_BIT: Final = 0x4000_0000
+"""Set in the increment of an `order` of a write without a transaction: what the session had seen by then, which may
+lie behind the order of a later write. Those of transactions are strict. A cluster's increments never get there."""
+
+
+def hinted(order: Timestamp | None) -> Timestamp | None:
+    """A cluster time as the `order` of a write that no transaction held apart from others."""
+    return None if order is None else Timestamp(order.time, order.inc | HINT_BIT)
 
 
 def order_from_clock(at: datetime) -> Timestamp:
@@ -165,6 +175,14 @@ class DocumentKey:
     document_id: Any
 
 
+class Replaced(NamedTuple):
+    """A value in the place of another one: each as its BSON type byte and its bytes."""
+
+    path: Path
+    old: tuple[int, bytes]
+    new: tuple[int, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """
@@ -176,6 +194,8 @@ class Write:
     key: DocumentKey
     before: bytes | None
     after: bytes | None
+    replaced: Sequence[Replaced] | None = None
+    """All that differs, where it is known without comparing the images: see `leaves.replaced_values`."""
 
     @property
     def operation(self) -> Operation:

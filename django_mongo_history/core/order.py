@@ -2,8 +2,9 @@
 The order of one document's versions, derived: by their stored order first, by their links where that is off.
 
 A version knows the digests of the state before and after it, so a history is a walk over edges: the trail that uses
-every version. `order` alone is strict between atomic writers and only a hint where others mix in; so the trail is
-looked for near the places where links do not fit, never further than the clocks can be wrong. Pure.
+every version, from no document to the live one. `order` is strict between transactions and only a hint where other
+writes mix in; so the trail is looked for near the places where links do not fit, never further than the clocks can be
+wrong, and never against an order that is strict. Pure.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Final
+from typing import Any, Final
 
 from bson import ObjectId
 
-from django_mongo_history.core.model import CLOCK_BIT, Entry, Operation
+from django_mongo_history.core.model import ABSENT, CLOCK_BIT, HINT_BIT, Entry, Operation
 
 CLUSTER_WINDOW_S: Final = 10
 """How far apart two versions may lie that have changed places, where `order` is cluster time."""
@@ -32,43 +33,88 @@ _MOST_BEGINS: Final = 8
 _Node = bytes | None
 
 
-def arrange(entries: Iterable[Entry]) -> list[Entry]:
+def arrange(entries: Iterable[Entry], live: Any = ABSENT) -> list[Entry]:
     """
     The versions of one document in the order in which they happened, each once.
 
+    `live`: the digest of the live document, None where there is none, ABSENT where that is not known.
     Any order and any repetition of `entries` gives the same answer.
     Cost: sorting; and, near links that do not fit, time linear in the versions there.
     """
-    ordered = sorted({entry.id: entry for entry in entries}.values(), key=_sort_key)
+    ordered = sorted({entry.id: entry for entry in entries}.values(), key=sort_key)
     # First over pauses and far around, so that one side is not put in order for the sake of the other's disorder, with
     # the clocks as the judge. Then, for what is left, closer by; at last on each side of pauses alone.
     for windows, spans_pauses in ((3, True), (1, True), (1, False)):
-        for low, high in _regions(ordered, windows=windows, spans_pauses=spans_pauses):
-            _rearrange(ordered, low, high, proves_itself=not spans_pauses)
-    return ordered
+        for low, high in _regions(ordered, live, windows=windows, spans_pauses=spans_pauses):
+            _rearrange(ordered, low, high, live, proves_itself=not spans_pauses)
+    return _proven(ordered, live) or ordered
 
 
-def _rearrange(ordered: list[Entry], low: int, high: int, *, proves_itself: bool) -> None:
+def _proven(ordered: list[Entry], live: Any) -> list[Entry] | None:
+    """
+    The order that links prove, however wrong the clocks: from no document to the live one, and no state comes twice.
+
+    None where the links fit already, or prove nothing.
+    """
+    if not _misfits(ordered) or any(
+        len({side(entry) for entry in ordered}) < len(ordered) for side in (_before, _after)
+    ):
+        return None
+    trail = _trails(ordered, None, live)
+    around = _Around(None, live, is_first=True, is_last=True)
+    return trail if live is not ABSENT and not around.gaps(trail) and _keeps_strict_order(trail) else None
+
+
+def _before(entry: Entry) -> _Node:
+    return entry.before
+
+
+def _after(entry: Entry) -> _Node:
+    return entry.after
+
+
+def _rearrange(ordered: list[Entry], low: int, high: int, live: Any, *, proves_itself: bool) -> None:
     """
     Put a region into the order of its trail, where that has fewer gaps and is likely by the clocks.
 
     `proves_itself`: a trail without any gap needs no clocks.
     """
     region = ordered[low:high]
-    around = _Around(ordered[low - 1] if low else None, ordered[high] if high < len(ordered) else None)
-    start = None if around.before is None else around.before.after
-    end = None if around.after is None else around.after.before
-    trail = _trails(region, start, end)
+    is_first, is_last = low == 0, high == len(ordered)
+    around = _Around(
+        None if is_first else ordered[low - 1].after,
+        live if is_last else ordered[high].before,
+        is_first,
+        is_last,
+    )
+    trail = _trails(region, around.start, around.end)
     is_proven = proves_itself and around.gaps(trail) == 0
-    if around.cost(trail) < around.cost(region) and (is_proven or _is_within_clocks(trail)):
+    if (
+        around.cost(trail) < around.cost(region)
+        and _keeps_strict_order(trail)
+        and (is_proven or _is_within_clocks(trail))
+    ):
         ordered[low:high] = trail
 
 
-def _sort_key(entry: Entry) -> tuple[int, int, bytes]:
-    return entry.order.time, entry.order.inc, entry.id.binary
+def sort_key(entry: Entry) -> tuple[int, int, bytes]:
+    """Where a version stands by its own account."""
+    return entry.order.time, entry.order.inc & ~HINT_BIT, entry.id.binary
 
 
-def _regions(ordered: Sequence[Entry], *, windows: int, spans_pauses: bool) -> list[tuple[int, int]]:
+def _is_strict(entry: Entry) -> bool:
+    """Whether a transaction held the write apart from others, so that its order is that of the writes."""
+    return not entry.order.inc & (CLOCK_BIT | HINT_BIT) and entry.operation is not Operation.BASELINE
+
+
+def _keeps_strict_order(trail: Sequence[Entry]) -> bool:
+    strict = [sort_key(entry) for entry in trail if _is_strict(entry)]
+    return all(one < other for one, other in pairwise(strict))
+
+
+def _regions(
+    ordered: Sequence[Entry], live: Any, *, windows: int, spans_pauses: bool
+) -> list[tuple[int, int]]:
     """
     Half-open ranges around the links that do not fit, so many windows wide; overlapping ones are one.
 
@@ -89,6 +135,11 @@ def _regions(ordered: Sequence[Entry], *, windows: int, spans_pauses: bool) -> l
                 regions[-1] = (regions[-1][0], max(bounds[1], regions[-1][1]))
             else:
                 regions.append(bounds)
+    if ordered and live is not ABSENT and ordered[-1].after != live:
+        low = bisect_left(times, times[-1] - windows * _window(ordered[-1], ordered[-1]))
+        while regions and low < regions[-1][1]:
+            low = min(low, regions.pop()[0])
+        regions.append((low, len(ordered)))
     return regions
 
 
@@ -117,25 +168,32 @@ def _window(one: Entry, other: Entry) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Around:
-    """The versions before and after a region, None at the ends of the history."""
+    """The states around a region; None where there is no document, as before all history. `end` may be ABSENT."""
 
-    before: Entry | None
-    after: Entry | None
+    start: _Node
+    end: Any
+    is_first: bool
+    is_last: bool
 
     def gaps(self, region: Sequence[Entry]) -> int:
         """How many links do not fit, those to both sides included."""
-        return _misfits([one for one in (self.before, *region, self.after) if one is not None])
+        return sum(self._misfits(region))
 
     def cost(self, region: Sequence[Entry]) -> tuple[int, int]:
-        """The same, and of these how many lie inside: what lies around may itself still be out of order."""
-        return self.gaps(region), _misfits(region)
+        """The same, and of these how many are certain: versions around may themselves still be out of order."""
+        inside, begin, end = self._misfits(region)
+        return inside + begin + end, inside + begin * self.is_first + end * self.is_last
+
+    def _misfits(self, region: Sequence[Entry]) -> tuple[int, bool, bool]:
+        end = self.end is not ABSENT and region[-1].after != self.end
+        return _misfits(region), region[0].before != self.start, end
 
 
 def _misfits(line: Sequence[Entry]) -> int:
     return sum(1 for one, other in pairwise(line) if one.after != other.before)
 
 
-def _trails(region: Sequence[Entry], start: _Node, end: _Node) -> list[Entry]:
+def _trails(region: Sequence[Entry], start: _Node, end: Any) -> list[Entry]:
     """The region's versions as the fewest trails, each as early as it can be; in the order in which they begin."""
     trails: list[list[Entry]] = []
     for component in _components(region):
@@ -146,7 +204,7 @@ def _trails(region: Sequence[Entry], start: _Node, end: _Node) -> list[Entry]:
 
 
 def _trail_key(
-    trail: list[Entry], rank: dict[ObjectId, int], start: _Node, end: _Node
+    trail: list[Entry], rank: dict[ObjectId, int], start: _Node, end: Any
 ) -> tuple[bool, bool, int]:
     """First what goes on from the state before, last what leads to the state after, else by time."""
     begins = trail[0].before == start
@@ -172,7 +230,7 @@ def _components(region: Sequence[Entry]) -> list[list[Entry]]:
     return list(groups.values())
 
 
-def _component_trails(component: list[Entry], start: _Node, end: _Node) -> list[list[Entry]]:
+def _component_trails(component: list[Entry], start: _Node, end: Any) -> list[list[Entry]]:
     """An Eulerian trail, or the fewest trails that use every version once. `component` is in sort order."""
     begins, ends = _odd_nodes(component)
     if not begins:
@@ -188,7 +246,7 @@ def _component_trails(component: list[Entry], start: _Node, end: _Node) -> list[
     return _split(_euler(component, jumps, begins[0]))
 
 
-def _circuit(component: list[Entry], start: _Node, end: _Node) -> list[Entry]:
+def _circuit(component: list[Entry], start: _Node, end: Any) -> list[Entry]:
     """A trail that ends where it began: next to a neighbour, else with the earliest version that clocks allow."""
     states = {entry.before for entry in component}
     begins = [node for node in (start, end) if node in states]

@@ -64,7 +64,7 @@ def _lists(state: list[Element], image: list[Element], rules: Rules) -> bytes:
     shown = [_pruned(part, rules) for part in image]
     wanted = [(part.kind, part.value) for part in state]
     if wanted == shown:
-        return elements.assemble(image)
+        return _named_as(state, image)
     holders = [index for index, part in enumerate(image) if (part.kind, part.value) != shown[index]]
     if not holders:
         return elements.assemble(state)
@@ -73,7 +73,14 @@ def _lists(state: list[Element], image: list[Element], rules: Rules) -> bytes:
     for index, part in enumerate(image):
         left.setdefault(shown[index], []).append(part)
     chosen = [left[one].pop(0) if left.get(one) else Element(b"", *one) for one in wanted]
-    return elements.assemble_array((part.kind, part.value) for part in chosen)
+    return _named_as(state, chosen)
+
+
+def _named_as(state: list[Element], values: list[Element]) -> bytes:
+    """The state's own names of places: a list need not count its elements from 0 upwards, though drivers make it so."""
+    return elements.assemble(
+        value._replace(name=part.name) for part, value in zip(state, values, strict=True)
+    )
 
 
 def _check_certain(

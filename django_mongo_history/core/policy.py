@@ -52,10 +52,7 @@ class Policy:
 
         It says the rules themselves, so that a reader can compare states across a change of policy.
         """
-        if not (self.untracked or self.hidden):
-            return ""
-        rules = [sorted(self.untracked), sorted(self.hidden)]
-        return json.dumps(rules, ensure_ascii=False, separators=(",", ":"))
+        return _fingerprint(self.untracked, self.hidden) if self.untracked or self.hidden else ""
 
     @classmethod
     def from_fingerprint(cls, fingerprint: str) -> Policy:
@@ -162,6 +159,11 @@ def _encoded(name: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
+def _fingerprint(untracked: tuple[NamePath, ...], hidden: tuple[NamePath, ...]) -> str:
+    return json.dumps([sorted(untracked), sorted(hidden)], ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
 def _trie(paths: tuple[NamePath, ...]) -> Rules:
     """Paths as nested dicts; an empty dict ends a path. A path below another one adds nothing."""
     root: Rules = {}
@@ -182,17 +184,24 @@ def _merge(one: Rules, other: Rules) -> Rules:
 
 
 def _prune_document(document: bytes, rules: Rules) -> bytes:
-    parts = elements.elements(document)
-    kept = list(_kept(parts, rules))
-    return document if kept == parts else elements.assemble(kept)
-
-
-def _kept(parts: list[Element], rules: Rules) -> Iterator[Element]:
-    for part in parts:
-        below = rules_below(rules, part.name)
-        if below is None:
+    pieces = []
+    copied = 4
+    covers_all = _ANY in rules
+    for start, name_end, stop in elements.spans(document):
+        name = document[start + 1 : name_end]
+        if not covers_all and name not in rules:
             continue
-        yield part if not below else Element(part.name, part.kind, prune_inside(*part[1:], below))
+        below = rules_below(rules, name)
+        if below is None:
+            pieces.append(document[copied:start])
+        elif below:
+            value = document[name_end + 1 : stop]
+            pieces.append(document[copied : name_end + 1])
+            pieces.append(prune_inside(document[start], value, below))
+        else:
+            continue
+        copied = stop
+    return elements.enclose([*pieces, document[copied:-1]]) if pieces else document
 
 
 def prune_inside(kind: int, value: bytes, rules: Rules) -> bytes:

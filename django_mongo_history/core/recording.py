@@ -4,9 +4,10 @@ From a write to the version that is stored of it: prune both images, compare, di
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from bson import ObjectId
@@ -17,6 +18,8 @@ from django_mongo_history.core.model import (
     Context,
     DocumentKey,
     Operation,
+    Path,
+    Replaced,
     VersionRecord,
     Write,
     order_from_clock,
@@ -56,7 +59,8 @@ def record_write(
     if before == after and not hidden:
         return None
     version_id = new_id()
-    patch, key_order, changed = _patch(before, after)
+    is_whole = before is write.before and after is write.after
+    patch, key_order, changed = _patch(before, after, write.replaced if is_whole else None)
     keeps_whole = before is None or after is None or (patch is not None and len(patch) >= len(after))
     whole = before if after is None else after
     return _record(
@@ -69,7 +73,7 @@ def record_write(
         patch=patch,
         key_order=key_order or None,
         snapshot=whole if keeps_whole or around.policy.wants_snapshot(version_id) else None,
-        changed=_limited({*changed, *(prefix for path in hidden for prefix in _prefixes(path.split(".")))}),
+        changed=_limited({*changed, *_prefixes_of(hidden)}) if hidden else changed,
         hidden_changed=hidden,
     )
 
@@ -115,19 +119,31 @@ def _digest(state: bytes | None) -> bytes | None:
     return None if state is None else values.digest(state)
 
 
-def _patch(before: bytes | None, after: bytes | None) -> tuple[bytes | None, list[Any], set[str]]:
+def _patch(
+    before: bytes | None, after: bytes | None, replaced: Sequence[Replaced] | None
+) -> tuple[bytes | None, list[Any], tuple[str, ...]]:
     """The patch of an update, its key order and its changed paths; creates and deletes have none."""
     if before is None or after is None or before == after:
-        return None, [], set()
-    found = diff.diff_images(before, after)
-    changed: set[str] = set()
-    for path in found.paths:
-        changed.update(_prefixes([part for part in path if isinstance(part, str)]))
-    return found.patch, found.key_order, changed
+        return None, [], ()
+    found = diff.diff_images(before, after, replaced)
+    return found.patch, found.key_order, _changed(found.paths)
 
 
-def _prefixes(names: list[str]) -> list[str]:
-    return [".".join(names[: length + 1]) for length in range(len(names))]
+def _prefixes_of(dotted: tuple[str, ...]) -> set[str]:
+    return {prefix for path in dotted for prefix in _with_prefixes(tuple(path.split(".")))}
+
+
+def _changed(paths: list[Path]) -> tuple[str, ...]:
+    """The paths without list indexes, dotted, with all their prefixes; sorted, and few."""
+    if len(paths) == 1 and len(paths[0]) <= MOST_CHANGED_PATHS:
+        return _with_prefixes(paths[0])
+    return _limited({prefix for path in paths for prefix in _with_prefixes(path)})
+
+
+@lru_cache(maxsize=1024)
+def _with_prefixes(path: Path) -> tuple[str, ...]:
+    names = [part for part in path if isinstance(part, str)]
+    return tuple(".".join(names[: length + 1]) for length in range(len(names)))
 
 
 def _limited(changed: set[str]) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ class Replay:
         self._fetch = fetch
         self._live = live
         self._states: dict[tuple[int, int], bytes] = {}
+        self._told: dict[tuple[int, int], bytes] = {}
         self._anchors: dict[tuple[int, int], list[_Anchor]] = {}
         self._segment_of: dict[int, tuple[int, int]] = {
             position: bounds for bounds in segments(ordered) for position in range(*bounds)
@@ -90,6 +91,15 @@ class Replay:
     def after(self, position: int) -> bytes | None:
         """The same after it."""
         return self._node(self._segment_of[position], position + 1)
+
+    def tell(self, position: int, state: bytes, *, side: str) -> bool:
+        """Take a state that the caller knows from elsewhere; False where its digest says that it is another one."""
+        bounds = self._segment_of[position]
+        node = position + (side == "after")
+        if values.digest(state) != self._digest(bounds, node):
+            return False
+        self._told[bounds[0], node] = state
+        return True
 
     def needed(self, position: int, *, side: str = "after") -> list[ObjectId]:
         """The rows that the nearest way to this state reads: for callers that fetch for many documents at once."""
@@ -154,7 +164,7 @@ class Replay:
 
     def _remembered(self, bounds: tuple[int, int]) -> list[_Anchor]:
         start, stop = bounds
-        nodes = {node for (segment, node) in self._states if segment == start}
+        nodes = {node for (segment, node) in (*self._states, *self._told) if segment == start}
         if self._live is not None and stop == len(self._ordered):
             nodes.add(stop)
         return [_Anchor(node, None) for node in sorted(nodes)]
@@ -190,7 +200,8 @@ class Replay:
     def _anchor_state(self, anchor: _Anchor, bounds: tuple[int, int], records: Records) -> bytes:
         if anchor.row is None:
             # By segment and node: where one segment ends and the next begins, two states have the same number.
-            known = self._states.get((bounds[0], anchor.node), self._live)
+            name = bounds[0], anchor.node
+            known = self._states.get(name, self._told.get(name, self._live))
             assert known is not None
             return known
         record = self._readable(records, self._ordered[anchor.row].id)
@@ -213,7 +224,7 @@ class Replay:
 
     def _step(self, record: VersionRecord, state: bytes, patch: Patch, expected: bytes | None) -> bytes:
         try:
-            result = values.encode(diff.apply_in_place(patch, values.decode(state)))
+            result = values.encode(diff.apply_in_place(patch, values.decode_any(state)))
         except (BSONError, TypeError, ValueError) as error:
             raise unreadable(self._key, Unreadable(record.id, f"its patch does not fit: {error}")) from error
         return self._proven(record, result, expected)

@@ -46,6 +46,10 @@ _TEXT_ERRORS: Final = "surrogateescape"
 """How bytes that are no UTF-8 stand in keys and texts, so that paths, which are made of keys, can be stored."""
 
 
+class DuplicateKeysError(ValueError):
+    """A document in which a key stands twice at the top level is no mapping."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawValue:
     """A value that no Python type stands for exactly: its BSON type byte and its bytes."""
@@ -96,6 +100,14 @@ def decode_value(kind: int, value: bytes) -> Any:
     """The reverse of `encode_value`, exact."""
     state = decode(elements.assemble([elements.Element(b"", kind, value)]))
     return state[""]
+
+
+def decode_any(document: bytes) -> Any:
+    """As `decode`; a document in which a key stands twice at the top level, which no mapping holds, stays a RawValue."""
+    try:
+        return decode(document)
+    except DuplicateKeysError:
+        return RawValue(elements.DOCUMENT, document)
 
 
 def digest(document: bytes) -> bytes:
@@ -166,7 +178,7 @@ def _decode_document(document: bytes) -> State:
 def _unique(document: bytes) -> list[elements.Element]:
     parts = elements.elements(document)
     if len({part.name for part in parts}) != len(parts):
-        raise ValueError("a document with duplicate keys at its top level cannot be tracked")
+        raise DuplicateKeysError("a key stands twice at the top level of the document")
     return parts
 
 

@@ -70,6 +70,8 @@ def in_transaction(job: Job, finish: Finish, *, timeout_s: float) -> tuple[Any, 
                 return _once(job, finish, session, deadline)
             except (PyMongoError, _AgainError) as error:
                 if not _is_worth_repeating(error) or time.monotonic() + pause_s > deadline:
+                    if isinstance(error, _AgainError) and error.__cause__ is not None:
+                        raise error.__cause__ from None
                     raise
             time.sleep(pause_s)
     raise AssertionError("the pauses have no end")
@@ -107,7 +109,7 @@ def _once(job: Job, finish: Finish, session: Any, deadline: float) -> tuple[Any,
     except BaseException:
         _abort(session)
         raise
-    if outcome.is_without_effect and not records:
+    if outcome.is_without_effect and not records and not topology.may_fail_late(job.collection.write_concern):
         _abort(session)  # nothing to wait for
     else:
         _commit(session, deadline)

@@ -36,7 +36,7 @@ class Environment:
     now: Callable[[], datetime]
     delivery: str = "auto"
     chunk_size: int = 1000
-    timeout_s: float = 75.0
+    timeout_s: float = 100.0
     raises: bool = True
     on_reverted: Callable[[type, Any, VersionRecord], None] = lambda document_class, key, record: None
     """Called with class, primary key and new version for each document that a revert has written."""
@@ -68,6 +68,8 @@ class Recorder:
     captured: context.Captured
     revert_of: Any = None
     at: datetime = field(init=False)
+    _shared: dict[str | None, Circumstances | None] = field(init=False)
+    """By class name, for documents to which nobody has appended anything."""
 
     def __post_init__(self) -> None:
         self.begin()
@@ -77,6 +79,7 @@ class Recorder:
         # Up to the millisecond that BSON stores: a moment taken before the write stays before it.
         now = self.environment.now()
         self.at = now + timedelta(microseconds=-now.microsecond % 1000)
+        self._shared = {}
 
     def __call__(self, writes: Sequence[Write], order: Timestamp | None) -> list[VersionRecord]:
         found = (self._record(write, order) for write in writes if write.before != write.after)
@@ -92,10 +95,21 @@ class Recorder:
     ) -> Circumstances | None:
         """All that a version of this document carries besides its images; None where its class is not tracked."""
         name = class_name(image)
+        captured = context.noted(self.captured, key)
+        if captured is not self.captured:
+            return self._circumstances(name, order, captured)
+        shared = self._shared.get(name)
+        if shared is None or shared.order is not order:
+            shared = self._circumstances(name, order, captured)
+            self._shared[name] = shared
+        return shared
+
+    def _circumstances(
+        self, name: str | None, order: Timestamp | None, captured: context.Captured
+    ) -> Circumstances | None:
         tracked = self.environment.registry.of_image(name, self.fallback)
         if tracked is None:
             return None
-        captured = context.noted(self.captured, key)
         return Circumstances(
             document_class=name
             or tracked.document_class.__dict__.get("_class_name", tracked.document_class.__name__),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pymongo.errors import OperationFailure, WriteConcernError
 
-from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.core.model import VersionRecord, hinted
 from django_mongo_history.delivery import atomic
 from django_mongo_history.delivery.base import Job, Outcome, cluster_time
 from django_mongo_history.errors import DeliveryError, StoreError
@@ -46,7 +46,7 @@ def deliver(
     else:
         with _session(job, has_sessions=has_transactions) as session:
             outcome = _attempted(job, session, has_transactions=has_transactions)
-            result, records = outcome.result, job.record(outcome.writes, cluster_time(session))
+            result, records = outcome.result, job.record(outcome.writes, hinted(cluster_time(session)))
     _append(job, records, raises=raises)
     return result, records
 

@@ -5,6 +5,7 @@ Knows no Django.
 """
 
 from django_mongo_history.documents.classes import (
+    Around,
     Wrap,
     base_of_collection,
     class_count,
@@ -13,13 +14,19 @@ from django_mongo_history.documents.classes import (
     connection_aliases,
     find_class,
     find_label,
+    inherits_drop,
+    inherits_getter,
     is_stored_as,
+    place_of,
     plain_collection,
+    recorded_collection,
     sharing,
     stored_names,
     unwrap_collection,
+    unwrap_drop,
     uses_class_names,
     wrap_collection,
+    wrap_drop,
 )
 from django_mongo_history.documents.paths import (
     database_of,
@@ -44,6 +51,7 @@ from django_mongo_history.documents.states import (
 )
 
 __all__ = [
+    "Around",
     "Wrap",
     "base_of_collection",
     "class_count",
@@ -57,6 +65,8 @@ __all__ = [
     "find_class",
     "find_label",
     "identity_paths",
+    "inherits_drop",
+    "inherits_getter",
     "instance_of",
     "is_document_class",
     "is_identity",
@@ -65,15 +75,19 @@ __all__ = [
     "load_problem",
     "missing_files",
     "parse_id",
+    "place_of",
     "plain_collection",
     "primary_key_of",
+    "recorded_collection",
     "reference_target",
     "sharing",
     "state_key",
     "stored_names",
     "translate_path",
     "unwrap_collection",
+    "unwrap_drop",
     "user_values",
     "uses_class_names",
     "wrap_collection",
+    "wrap_drop",
 ]

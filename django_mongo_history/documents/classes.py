@@ -6,6 +6,7 @@ Which classes there are, which of them share a collection, and the place where a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -17,8 +18,11 @@ from django_mongo_history.documents.paths import is_document_class
 
 Wrap = Callable[[type[Any], Any], Any]
 """From a class and its collection to the collection that it shall hand out."""
+Around = Callable[[type[Any], Callable[[], Any]], Any]
+"""What is called with a class and the drop of its collection, in that drop's place."""
 
 _GETTER: Final = "_get_collection"
+_DROP: Final = "drop_collection"
 _CACHE: Final = "_collection"
 _MARK: Final = "_history_wraps"
 
@@ -110,19 +114,55 @@ def wrap_collection(document_class: type[Any], wrap: Wrap) -> None:
 
 def unwrap_collection(document_class: type[Any], plain: Callable[[Any], Any]) -> None:
     """Undo `wrap_collection` without a trace; `plain` gives the collection beneath a wrapped one."""
-    own = document_class.__dict__.get(_GETTER)
-    function = getattr(own, "__func__", None)
-    if not getattr(function, _MARK, False):
+    if not _restore(document_class, _GETTER):
         return
-    original = function.original  # type: ignore[union-attr]
-    if original is None:
-        delattr(document_class, _GETTER)
-    else:
-        setattr(document_class, _GETTER, original)
     for member in _below(document_class):
         cached = member.__dict__.get(_CACHE)
         if cached is not None:
             member._collection = plain(cached)
+
+
+def wrap_drop(document_class: type[Any], around: Around) -> None:
+    """Let `drop_collection()` of the class, and of all below it, be `around(class, drop)`. Once, as `wrap_collection`."""
+    own = document_class.__dict__.get(_DROP)
+    if getattr(getattr(own, "__func__", None), _MARK, False):
+        return
+    shown = getattr(document_class, _DROP).__func__ if own is None else own.__func__
+
+    @functools.wraps(shown)
+    def drop_collection(cls: type[Any], *args: Any, **options: Any) -> Any:
+        inner = super(document_class, cls).drop_collection if own is None else own.__get__(None, cls)
+        return around(cls, functools.partial(inner, *args, **options))
+
+    setattr(drop_collection, _MARK, True)
+    drop_collection.original = own  # type: ignore[attr-defined]
+    setattr(document_class, _DROP, classmethod(drop_collection))
+
+
+def unwrap_drop(document_class: type[Any]) -> None:
+    """Undo `wrap_drop` without a trace."""
+    _restore(document_class, _DROP)
+
+
+def inherits_getter(document_class: type[Any]) -> bool:
+    """Whether the class takes the place where it hands its collection out from a base."""
+    return _GETTER not in document_class.__dict__
+
+
+def inherits_drop(document_class: type[Any]) -> bool:
+    """Whether the class takes `drop_collection` from a base."""
+    return _DROP not in document_class.__dict__
+
+
+def place_of(document_class: type[Any]) -> Any:
+    """The driver's collection that `drop_collection()` drops now, not made by asking; None where it has no name."""
+    name = document_class._get_collection_name()
+    return document_class._get_db()[name] if name else None
+
+
+def recorded_collection(document_class: type[Any]) -> Any:
+    """The collection as the class hands it out: recording, where it is wrapped."""
+    return document_class._get_collection()
 
 
 def plain_collection(
@@ -140,6 +180,19 @@ def plain_collection(
         collection = plain(document_class._get_collection())
         return collection.database.get_collection(name, codec_options=collection.codec_options)
     return plain(document_class._get_collection())
+
+
+def _restore(document_class: type[Any], name: str) -> bool:
+    """Take our classmethod of this name away; whether there was one."""
+    function = getattr(document_class.__dict__.get(name), "__func__", None)
+    if not getattr(function, _MARK, False):
+        return False
+    original = function.original  # type: ignore[union-attr]
+    if original is None:
+        delattr(document_class, name)
+    else:
+        setattr(document_class, name, original)
+    return True
 
 
 def _place(document_class: type[Any]) -> tuple[str, str | None]:

@@ -8,16 +8,19 @@ the primary, with the caller's codec options for encoding so that nobody's decod
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection, ReturnDocument
+from pymongo.errors import OperationFailure
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from django_mongo_history.core.model import ABSENT
+
+_ALL: Final = 2**31 - 1
 
 
 class Found(NamedTuple):
@@ -81,15 +84,27 @@ class PyMongoImages:
         return None if found is None else bytes(found.raw)
 
     def find(self, query: Any, session: Any, **options: Any) -> Iterator[bytes]:
-        with self._raw.find(query, session=session, **options) as cursor:
-            for found in cursor:
-                yield bytes(found.raw)
+        if self.plain.database.client.options.auto_encryption_opts is not None:
+            # The driver decrypts documents, not batches of them.
+            yield from (bytes(found.raw) for found in self._raw.find(query, session=session, **options))
+            return
+        # Whoever asks wants all of them: one answer, as far as they fit, instead of a first one of a hundred.
+        options.setdefault("batch_size", _ALL)
+        with self._raw.find_raw_batches(query, session=session, **options) as cursor:
+            for batch in cursor:
+                yield from documents_of(batch)
 
     def command(self, session: Any, **parts: Any) -> Found:
         command = {"findAndModify": self.plain.name, **_command_parts(parts)}
-        reply = self.plain.database.command(
-            command, codec_options=self._raw_options, session=session, read_preference=ReadPreference.PRIMARY
-        )
+        try:
+            reply = self.plain.database.command(
+                command,
+                codec_options=self._raw_options,
+                session=session,
+                read_preference=ReadPreference.PRIMARY,
+            )
+        except OperationFailure as error:
+            raise _in_dicts(error) from None
         value, state = reply.get("value"), reply.get("lastErrorObject") or {}
         upserted = state.get("upserted", ABSENT)
         return Found(None if value is None else bytes(value.raw), upserted)
@@ -117,6 +132,24 @@ class PyMongoImages:
         raw = self._raw
         method = raw.find_one_and_replace if _is_replacement(update) else raw.find_one_and_update
         return method(query, update, session=session, return_document=wanted, **options)
+
+
+def _in_dicts(error: OperationFailure) -> OperationFailure:
+    """The same error with details that are no raw document, as callers know them."""
+    if not isinstance(error.details, RawBSONDocument):
+        return error
+    details = bson.decode(error.details.raw)
+    message = str(error).partition(", full error: ")[0]
+    return type(error)(message, error.code, details)
+
+
+def documents_of(batch: bytes) -> Iterator[bytes]:
+    """The documents that lie one behind the other."""
+    position, end = 0, len(batch)
+    while position < end:
+        start = position
+        position += int.from_bytes(batch[start : start + 4], "little")
+        yield batch[start:position]
 
 
 class MongomockImages:

@@ -9,8 +9,9 @@ from bson import json_util
 from bson.binary import UuidRepresentation
 from django.utils import timezone
 
-from django_mongo_history.core.model import ABSENT, HIDDEN, Change, Operation, Path
+from django_mongo_history.core.model import ABSENT, HIDDEN, Change, Operation, Path, RequestRef, UserRef
 from django_mongo_history.core.policy import name_path
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.query import Version
 from django_mongo_history.registry import label_of
@@ -18,6 +19,8 @@ from django_mongo_history.registry import label_of
 _JSON: Final = json_util.CANONICAL_JSON_OPTIONS.with_options(uuid_representation=UuidRepresentation.STANDARD)
 _WIDTH: Final = 100
 _MOST_PATHS: Final = 5
+DROP: Final = "drop"
+"""In the place of an operation, where a whole collection was dropped."""
 
 
 def summary(version: Version) -> str:
@@ -36,6 +39,40 @@ def summary(version: Version) -> str:
     return " ".join(" ".join(parts).split())
 
 
+def dropped(tombstone: Tombstone) -> str:
+    """One line for a drop of a collection."""
+    when = timezone.localtime(tombstone.at).isoformat(timespec="milliseconds")
+    parts = [when, f"{DROP:8}", tombstone.collection]
+    if tombstone.documents is not None:
+        parts.append(f"{tombstone.documents} documents")
+    if tombstone.context.user is not None:
+        parts.append(f"by {tombstone.context.user}")
+    if tombstone.context.reason:
+        parts.append(f"({tombstone.context.reason})")
+    if tombstone.changeset is not None:
+        parts.append(f"changeset {tombstone.changeset}")
+    return " ".join(" ".join(parts).split())
+
+
+def dropped_json(tombstone: Tombstone) -> str:
+    """The same as one JSON object: what a version has, as far as a drop has it, and `collection` and `documents`."""
+    context = tombstone.context
+    return json_util.dumps(
+        {
+            "id": tombstone.id,
+            "at": tombstone.at,
+            "operation": DROP,
+            "collection": tombstone.collection,
+            "documents": tombstone.documents,
+            "class": tombstone.document_class,
+            **_who(context.user, context.remote_addr, context.reason, dict(context.extra), context.request),
+            "changeset": tombstone.changeset,
+        },
+        json_options=_JSON,
+        ensure_ascii=False,
+    )
+
+
 def change_lines(version: Version) -> Iterator[str]:
     """A line for each path that the version changed, with both sides."""
     try:
@@ -49,7 +86,7 @@ def change_lines(version: Version) -> Iterator[str]:
 
 def json_line(version: Version) -> str:
     """All of a version as one JSON object, its values in canonical extended JSON."""
-    user, request = version.user, version.request
+    who = _who(version.user, version.remote_addr, version.reason, version.extra, version.request)
     return json_util.dumps(
         {
             "id": version.id,
@@ -58,11 +95,7 @@ def json_line(version: Version) -> str:
             "derived": version.is_derived,
             "class": label_of(version.document_class),
             "document_id": version.document_id,
-            "user": user and {"pk": user.pk, "label": user.label, "model": user.model},
-            "remote_addr": version.remote_addr,
-            "reason": version.reason,
-            "extra": version.extra,
-            "request": request and {"id": request.id, "method": request.method, "path": request.path},
+            **who,
             "changeset": version.changeset and version.changeset.id,
             "revert_of": version.revert_of,
             **_changes(version),
@@ -70,6 +103,22 @@ def json_line(version: Version) -> str:
         json_options=_JSON,
         ensure_ascii=False,
     )
+
+
+def _who(
+    user: UserRef | None,
+    remote_addr: str | None,
+    reason: str | None,
+    extra: dict[str, Any],
+    request: RequestRef | None,
+) -> dict[str, Any]:
+    return {
+        "user": user and {"pk": user.pk, "label": user.label, "model": user.model},
+        "remote_addr": remote_addr,
+        "reason": reason,
+        "extra": extra,
+        "request": request and {"id": request.id, "method": request.method, "path": request.path},
+    }
 
 
 def _changed(version: Version) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 from bson import ObjectId
 
 from django_mongo_history import documents
+from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.query.history import user_wanted
 from django_mongo_history.query.moments import aware
-from django_mongo_history.query.records import records_of
+from django_mongo_history.query.records import drops_of, records_of
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.query.version import Changeset
 from django_mongo_history.storage.base import Query
@@ -27,7 +31,7 @@ def find_changesets(
     reason: str | None = None,
 ) -> list[Changeset]:
     """
-    The changesets with a version that fulfils every condition, oldest first.
+    The changesets with a version, or a drop, that fulfils every condition, oldest first.
 
     Bounds: `since` and `until` are inclusive, aware. `touching` is a tracked class. `reason` must be equal.
     """
@@ -40,10 +44,13 @@ def find_changesets(
         query = replace(query, collections=source.namespaces, classes=documents.stored_names(touching))
     low = None if since is None else aware(since, name="since")
     found: dict[ObjectId, None] = {}
-    for _source, record in records_of(sources, query):
-        is_wanted = (low is None or record.at >= low) and reason in (None, record.context.reason)
-        if is_wanted and record.changeset is not None:
-            found.setdefault(record.changeset)
+    drops = [drop.tombstone for drop in drops_of(sources, query)]
+    versions = (record for _source, record in records_of(sources, query))
+    told: Iterator[VersionRecord | Tombstone] = heapq.merge(versions, drops, key=lambda one: one.at)
+    for one in told:
+        is_wanted = (low is None or one.at >= low) and reason in (None, one.context.reason)
+        if is_wanted and one.changeset is not None:
+            found.setdefault(one.changeset)
     return [Changeset(sources, changeset_id) for changeset_id in found]
 
 

@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from django_mongo_history import reading
 from django_mongo_history.core.model import Context, Operation, RequestRef, UserRef, VersionRecord
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import VersionNotFoundError
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import DocumentHistory, Source, read_document
@@ -136,8 +137,13 @@ class VersionFacts:
 
     @property
     def _context(self) -> Context:
-        record = self._stored
-        return Context() if record is None else record.context
+        told = self._stored or self._tombstone
+        return Context() if told is None else told.context
+
+    @property
+    def _tombstone(self) -> Tombstone | None:
+        """The drop by which it is told of, of a derived delete."""
+        return None if self._record is not None else self._chain.steps[self.index].tombstone
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VersionFacts):

@@ -10,6 +10,7 @@ from django_mongo_history import context, documents, reading, revert
 from django_mongo_history.core.drift import names_ever
 from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import Change, Operation, UserRef
+from django_mongo_history.core.policy import name_path
 from django_mongo_history.errors import VersionNotFoundError
 from django_mongo_history.query.moments import aware, rounded_up
 from django_mongo_history.query.sources import Sources
@@ -113,9 +114,10 @@ class History(Sequence[Version]):
             raise VersionNotFoundError(f"{self!r} is empty: there is no state to go back to.")
         index = 0 if since is None else history.index_at(aware(since, name="since"))
         state = None if index is None else history.after(index)
+        rules = None if index is None else history.rules_at(index)
         revert_of = None if index is None else history.steps[index].id
         plan = revert.plan_states(
-            [revert.Target(self._source, self._document_id, state)], revert_of=revert_of or since
+            [revert.Target(self._source, self._document_id, state, rules=rules)], revert_of=revert_of or since
         )
         revert.apply_or_raise(plan)
         return Version(self._sources, self._source, record=plan.made[0]) if plan.made else None
@@ -289,5 +291,8 @@ def _is_by(user: UserRef | None, wanted: UserRef) -> bool:
 def _touches(version: Version, paths: tuple[str, ...]) -> bool:
     if version.operation not in (Operation.UPDATE, Operation.EXTERNAL):
         return False
-    names = [".".join(part for part in change.path if isinstance(part, str)) for change in version.changes]
+    touched = [change.path for change in version.changes]
+    if () in touched:  # all of it, where a key stands twice
+        return True
+    names = [name_path(path) for path in touched]
     return any(name == path or name.startswith(f"{path}.") for name in names for path in paths)

@@ -1,4 +1,4 @@
-"""Stored versions by condition, of all tracked classes and across stores, each with where its document lies."""
+"""Stored versions, and drops, by condition, of all tracked classes and across stores, each with where its document lies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from bson import ObjectId
 
 from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import Source
+from django_mongo_history.revert import Drop
 from django_mongo_history.storage.base import Query
 
 
@@ -35,6 +37,27 @@ def records_of(
         if place not in known:
             known[place] = sources.of_record(record, near)
         yield known[place], record
+
+
+def drops_of(sources: Sources, *queries: Query, using: str | None = None) -> list[Drop]:
+    """
+    The drops of tracked classes' collections that fulfil one of the conditions, each once, sorted by `at`.
+
+    Newest first where the first query says so. One whose collection is still there was never made, and left out.
+    """
+    found: dict[ObjectId, tuple[Source, Tombstone]] = {}
+    for near in _one_per_store(sources, using):
+        for query in queries:
+            found.update({one.id: (near, one) for one in near.store.tombstones(query)})
+    ordered = sorted(found.values(), key=lambda pair: (pair[1].at, pair[1].id))
+    if queries[0].newest_first:
+        ordered.reverse()
+    drops = [Drop(one, sources.of_tombstone(one, near)) for near, one in ordered]
+    standing: dict[str, set[ObjectId]] = {}
+    for drop in drops:
+        if drop.tombstone.collection not in standing:
+            standing[drop.tombstone.collection] = {one.id for one in drop.sources[0].tombstones()}
+    return [drop for drop in drops if drop.tombstone.id in standing[drop.tombstone.collection]]
 
 
 def _found(near: Source, query: Query) -> Iterator[tuple[Source, VersionRecord]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import product
 from typing import Any
@@ -12,9 +12,11 @@ from bson import ObjectId
 
 from django_mongo_history import documents
 from django_mongo_history.core.model import ABSENT, Operation, UserRef, VersionRecord
-from django_mongo_history.query.records import records_of
+from django_mongo_history.errors import BrokenChainError
+from django_mongo_history.query.records import drops_of, records_of
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import Source
+from django_mongo_history.revert import Drop
 from django_mongo_history.storage.base import Query
 
 
@@ -31,6 +33,8 @@ class Conditions:
     users: Sequence[UserRef] = ()
     operation: Operation | None = None
     changeset: ObjectId | None = None
+    unreadable: Callable[[BrokenChainError], None] | None = None
+    """Told of stored versions that cannot be read; without it they are raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,16 @@ class Selection:
         self, wanted: Conditions, *, newest_first: bool = False
     ) -> Iterator[tuple[Source, VersionRecord]]:
         """The stored versions that fulfil the conditions, sorted by `at`, streamed."""
+        return records_of(self.sources, *self._queries(wanted, newest_first), using=self.using)
+
+    def drops(self, wanted: Conditions, *, newest_first: bool = False) -> list[Drop]:
+        """The drops that fulfil the conditions, sorted by `at`; of these documents only, where some are named."""
+        found = drops_of(self.sources, *self._queries(wanted, newest_first), using=self.using)
+        return [replace(drop, document_ids=self.document_ids) for drop in found]
+
+    def _queries(self, wanted: Conditions, newest_first: bool) -> list[Query]:  # noqa: FBT001 - passed on
         users: Sequence[UserRef | None] = wanted.users or [None]
-        queries = [
+        return [
             Query(
                 **place,
                 user=user,
@@ -65,10 +77,10 @@ class Selection:
                 after=wanted.after,
                 before=wanted.before,
                 newest_first=newest_first,
+                unreadable=wanted.unreadable,
             )
             for place, user in product(self._places(), users)
         ]
-        return records_of(self.sources, *queries, using=self.using)
 
     def _places(self) -> list[dict[str, Any]]:
         """What the queries say about documents: one for each class and document."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django_mongo_history import documents
 from django_mongo_history.capture.attach import plain_of
 from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.delivery.environment import Environment
 from django_mongo_history.reading import Source
 from django_mongo_history.registry import Tracked
@@ -47,7 +48,7 @@ class Sources:
             return self._source(tracked, plain_of(documents.collection_of(document)))
         return self.of_class(type(document), using=using, collection=collection)
 
-    def of_record(self, record: VersionRecord, near: Source) -> Source:
+    def of_record(self, record: VersionRecord | Tombstone, near: Source) -> Source:
         """
         Where the document of a stored version lies, on the client of `near`.
 
@@ -66,6 +67,20 @@ class Sources:
         client = near.collection.database.client
         plain = client[database].get_collection(name, codec_options=near.collection.codec_options)
         return self._source(tracked, plain)
+
+    def of_tombstone(self, tombstone: Tombstone, near: Source) -> tuple[Source, ...]:
+        """Where the documents that went with a drop lay, on the client of `near`: one for each class that shared it."""
+        first = self.of_record(tombstone, near)
+        found = documents.find_class(tombstone.document_class)
+        sharing = () if found is None else documents.sharing(documents.base_of_collection(found))
+        tracked = [self.environment.registry.get(one) for one in sharing]
+        others = [
+            replace(first, tracked=one)
+            for one in tracked
+            if one is not None and one.document_class is not first.tracked.document_class
+        ]
+        is_tracked = self.environment.registry.get(first.tracked.document_class) is not None
+        return (first, *others) if is_tracked or not others else tuple(others)
 
     def all(self, *, using: str | None = None) -> Iterator[Source]:
         """One source for each tracked class; `using` names another connection."""

@@ -11,9 +11,10 @@ from bson import ObjectId
 from django_mongo_history import documents, reading, revert
 from django_mongo_history.core import policy
 from django_mongo_history.core.model import Change, Operation, PatchEntries, State, VersionRecord
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import DocumentDeletedError, HiddenFieldError, UntrackedFieldError
 from django_mongo_history.query.facts import VersionFacts
-from django_mongo_history.query.records import records_of
+from django_mongo_history.query.records import drops_of, records_of
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import Source, read_document
 from django_mongo_history.reading.changes import patch_between
@@ -110,11 +111,9 @@ class Version(VersionFacts):
 
     @property
     def changeset(self) -> Changeset | None:
-        """The changeset that it belongs to; None for a derived version."""
-        record = self._stored
-        return (
-            None if record is None or record.changeset is None else Changeset(self._sources, record.changeset)
-        )
+        """The changeset that it belongs to; None for a derived version, but for a delete that a drop tells of."""
+        told = self._stored or self._tombstone
+        return None if told is None or told.changeset is None else Changeset(self._sources, told.changeset)
 
     def follow(self, field: str) -> Version | None:
         """
@@ -159,7 +158,12 @@ class Version(VersionFacts):
         Returns the new version, None where nothing had to be written.
         Raises: ConflictError where a later version changed the same paths, with nothing written.
         """
-        plan = revert.plan_take_back([(self._source, self._record_needed())], revert_of=self.id)
+        tombstone = self._tombstone
+        if tombstone is not None:
+            drop = revert.Drop(tombstone, (self._chain.source,), [self._key.document_id])
+            plan = revert.plan_take_back([], drops=[drop], revert_of=tombstone.id)
+        else:
+            plan = revert.plan_take_back([(self._source, self._record_needed())], revert_of=self.id)
         revert.apply_or_raise(plan)
         return self._latest(plan)
 
@@ -168,7 +172,8 @@ class Version(VersionFacts):
         names = (
             None if fields is None else [documents.state_key(self.document_class, name) for name in fields]
         )
-        return Target(self._source, self._key.document_id, self._chain.after(self.index), names)
+        state, rules = self._chain.after(self.index), self._chain.rules_at(self.index)
+        return Target(self._source, self._key.document_id, state, names, rules)
 
     def _latest(self, plan: Plan) -> Version | None:
         made = next((one for one in plan.made if one.key == self._key), None)
@@ -209,7 +214,7 @@ class Version(VersionFacts):
 
 
 class Changeset:
-    """What belongs together. `id` is its identity; what it wrote is read when it is asked for."""
+    """What belongs together, versions and drops of collections. `id` is its identity; the rest is read when asked for."""
 
     def __init__(self, sources: Sources, changeset_id: ObjectId) -> None:
         self._sources = sources
@@ -222,29 +227,47 @@ class Changeset:
     @property
     def user(self) -> Any:
         """Who made it; None where nobody is known or it wrote nothing."""
-        return next((record.context.user for _source, record in self._records()), None)
+        first = self._first()
+        return None if first is None else first.context.user
 
     @property
     def reason(self) -> str | None:
-        return next((record.context.reason for _source, record in self._records()), None)
+        first = self._first()
+        return None if first is None else first.context.reason
 
     @property
     def at(self) -> datetime | None:
-        """When its first version was made; None where it wrote nothing."""
-        return next((record.at for _source, record in self._records()), None)
+        """When its first version was made, or its first drop; None where it wrote nothing."""
+        first = self._first()
+        return None if first is None else first.at
+
+    @property
+    def dropped(self) -> list[str]:
+        """The collections, as `database.collection`, that it dropped leaving a tombstone."""
+        return [drop.tombstone.collection for drop in self._drops()]
 
     def take_back(self) -> list[Version]:
         """
         Apply the inverse of its versions to the present, as one new changeset; the new versions.
 
-        Raises: ConflictError where a later version changed the same paths, with nothing written.
+        Of a collection that it dropped the documents come back that have a version.
+        Raises: ConflictError where a later version changed the same paths, or where documents that it dropped have no
+        version; with nothing written.
         """
-        plan = revert.plan_take_back(list(self._records()), revert_of=self.id)
+        plan = revert.plan_take_back(list(self._records()), drops=self._drops(), revert_of=self.id)
         revert.apply_or_raise(plan)
         return [Version(self._sources, plan.source_of(record.key), record=record) for record in plan.made]
 
     def _records(self) -> Iterator[tuple[Source, VersionRecord]]:
         return records_of(self._sources, Query(changeset=self.id))
+
+    def _drops(self) -> list[revert.Drop]:
+        return drops_of(self._sources, Query(changeset=self.id))
+
+    def _first(self) -> VersionRecord | Tombstone | None:
+        record = next((record for _source, record in self._records()), None)
+        told = [record, *(drop.tombstone for drop in self._drops())]
+        return min((one for one in told if one is not None), key=lambda one: one.at, default=None)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ObjectId):

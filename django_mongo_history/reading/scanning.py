@@ -14,10 +14,12 @@ from typing import Any, Final
 from django_mongo_history.core import values
 from django_mongo_history.core.identity import id_of
 from django_mongo_history.core.model import ABSENT, Entry
-from django_mongo_history.reading.document import DocumentHistory, read_documents
+from django_mongo_history.reading.document import DocumentHistory, read_document, read_documents
 from django_mongo_history.reading.source import Source
 
 CHUNK: Final = 1000
+_MOST_TORN: Final = 8
+"""More documents than that in a chunk are not written this very moment: somebody has gone round the tracker."""
 
 _Found = tuple[Any, list[Entry], bytes | None]
 
@@ -33,16 +35,27 @@ def scan(
     if document_ids is not None:
         for low in range(0, len(document_ids), chunk_size):
             wanted = document_ids[low : low + chunk_size]
-            yield read_documents(source, source.consistently(partial(_named, source, wanted)))
+            yield _settled(
+                source, read_documents(source, source.consistently(partial(_named, source, wanted)))
+            )
         return
     above: Any = ABSENT
     while True:
         found, upto = source.consistently(partial(_next, source, above, chunk_size))
         if found:
-            yield read_documents(source, found)
+            yield _settled(source, read_documents(source, found))
         if upto is ABSENT:
             return
         above = upto
+
+
+def _settled(source: Source, histories: list[DocumentHistory]) -> list[DocumentHistory]:
+    """Those that look as if something had gone round the tracker read once more, a few one by one: see `read_document`."""
+    torn = [place for place, history in enumerate(histories) if history.is_torn()]
+    if len(torn) <= _MOST_TORN and torn and source.may_lag():
+        for place in torn:
+            histories[place] = read_document(source, histories[place].key.document_id)
+    return histories
 
 
 def _named(source: Source, ids: list[Any], session: Any) -> list[_Found]:

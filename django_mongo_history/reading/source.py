@@ -17,16 +17,17 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
-from django_mongo_history.core import policy, values
+from django_mongo_history.core import policy, tombstones, values
 from django_mongo_history.core.drift import Renamed, rename_keys
 from django_mongo_history.core.model import DocumentKey, Entry
 from django_mongo_history.core.policy import Policy
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.delivery.environment import Environment
-from django_mongo_history.driver import topology
+from django_mongo_history.driver import collections, topology
 from django_mongo_history.driver.images import Images, MongomockImages, PyMongoImages
 from django_mongo_history.driver.topology import bound_session
 from django_mongo_history.registry import Tracked
-from django_mongo_history.storage.base import Store
+from django_mongo_history.storage.base import Query, Store
 
 _PATIENCE_S: Final = 20.0
 _NO_SNAPSHOT: Final = 246
@@ -108,6 +109,16 @@ class Source:
     def snapshots(self, document_ids: Sequence[Any]) -> frozenset[ObjectId]:
         """The ids of versions of these documents that hold a snapshot."""
         return frozenset().union(*(self.store.snapshots(name, document_ids) for name in self.namespaces))
+
+    def may_lag(self) -> bool:
+        """Whether a document may be seen before its version: where the two are not written in one transaction."""
+        is_atomic = self.environment.mode_for(self.tracked, self.collection) == "atomic"
+        return not is_atomic and self.bound_session() is None
+
+    def tombstones(self) -> list[Tombstone]:
+        """The drops of its collection that are not disproved, oldest first."""
+        found = list(self.store.tombstones(Query(collections=self.namespaces)))
+        return tombstones.standing(found, collections.identities(self.collection.database)) if found else []
 
     @property
     def policy(self) -> Policy:

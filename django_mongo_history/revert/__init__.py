@@ -1,6 +1,7 @@
 """Back to what was: plan, look for what stands in the way, apply. Two verbs: revert to a state, take versions back."""
 
 from django_mongo_history.revert.applying import apply, apply_or_raise
+from django_mongo_history.revert.drops import Drop
 from django_mongo_history.revert.goals import Target
 from django_mongo_history.revert.plan import (
     Conflict,
@@ -14,6 +15,7 @@ from django_mongo_history.revert.plan import (
 
 __all__ = [
     "Conflict",
+    "Drop",
     "Item",
     "Kind",
     "Plan",

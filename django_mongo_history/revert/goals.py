@@ -16,6 +16,7 @@ from bson import ObjectId
 from django_mongo_history.core import diff, elements, values
 from django_mongo_history.core.diff import Patch, PatchError
 from django_mongo_history.core.model import Operation, PatchEntries, Path, State, VersionRecord
+from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.replay import patch_of
 from django_mongo_history.reading import DocumentHistory, Source
 from django_mongo_history.reading.changes import exact_entries
@@ -38,15 +39,24 @@ class Goal(Protocol):
         """The version whose state will be asked for, so that rows are read for many documents at once."""
         ...
 
+    def rules(self, history: DocumentHistory) -> Policy:
+        """What the state does not know of: today's rules, and those under which it was recorded."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One document and the tracked state that it shall have; `fields` (database names) limits what is written."""
+    """
+    One document and the tracked state that it shall have; `fields` (database names) limits what is written.
+
+    `rules`: what the state was pruned by, None for today's rules alone.
+    """
 
     source: Source
     document_id: Any
     state: bytes | None
     fields: Sequence[str] | None = None
+    rules: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +72,18 @@ class StateAt:
     def needs(self, history: DocumentHistory) -> int | None:
         return history.index_at(self.moment)
 
+    def rules(self, history: DocumentHistory) -> Policy:
+        index = history.index_at(self.moment)
+        return history.source.policy if index is None else history.rules_at(index)
+
 
 @dataclass(frozen=True, slots=True)
 class GivenState:
-    """A state that is known already; only some fields of it, where `fields` says so."""
+    """A state that is known already; only some fields of it, where `fields` says so. `known_under`: its rules."""
 
     state: bytes | None
     fields: Sequence[str] | None = None
+    known_under: Policy | None = None
 
     def __call__(self, history: DocumentHistory, *, force: bool) -> bytes | None:
         now = history.now()
@@ -84,6 +99,9 @@ class GivenState:
     def needs(self, history: DocumentHistory) -> int | None:
         return None
 
+    def rules(self, history: DocumentHistory) -> Policy:
+        return self.known_under or history.source.policy
+
 
 def _with_fields(now: bytes, then: bytes, names: Sequence[bytes]) -> bytes:
     """The present with these fields as they were: in their present place, or at the end where they have none."""
@@ -94,13 +112,24 @@ def _with_fields(now: bytes, then: bytes, names: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """The present without these versions of the document. What others changed again since stands in the way."""
+    """
+    The present without these versions of the document, or without a drop of its collection, by the tombstone's id.
+
+    What others changed again since stands in the way.
+    """
 
     versions: frozenset[ObjectId]
 
     def needs(self, history: DocumentHistory) -> int | None:
         places = self._places(history)
         return places[0] - 1 if places and places[0] else None
+
+    def rules(self, history: DocumentHistory) -> Policy:
+        found = history.source.policy
+        for place in self._places(history):
+            is_stored = history.steps[place].entry is not None
+            found = history.rules_at(place if is_stored else max(place - 1, 0)).joined(found)
+        return found
 
     def __call__(self, history: DocumentHistory, *, force: bool) -> bytes | None:
         places = self._places(history)
@@ -117,7 +146,7 @@ class Without:
         return [
             index
             for index, step in enumerate(history.steps)
-            if step.entry is not None and step.entry.id in self.versions
+            if (found := step.entry or step.tombstone) is not None and found.id in self.versions
         ]
 
     def _check(self, history: DocumentHistory, place: int, later: Iterable[int], *, force: bool) -> None:
@@ -137,7 +166,12 @@ class Without:
         now = history.now()
         if now is None:
             raise ObstacleError("the document does not exist any more", can_be_forced=False)
-        state = values.decode(now)
+        try:
+            state = values.decode(now)
+        except values.DuplicateKeysError as error:
+            raise ObstacleError(
+                f"single changes cannot be taken back: {error}", can_be_forced=False
+            ) from error
         for place in reversed(places):
             record = history.record(place)
             assert record is not None

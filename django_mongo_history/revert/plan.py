@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 from bson import ObjectId
 
 from django_mongo_history import documents
-from django_mongo_history.core import after_image, overlay, values
+from django_mongo_history.core import after_image, overlay, policy, values
 from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import DocumentKey, VersionRecord
 from django_mongo_history.core.overlay import AmbiguousListError
+from django_mongo_history.core.policy import Policy
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.reading import DocumentHistory, Source, scan
 from django_mongo_history.reading.document import prefetch_states
+from django_mongo_history.revert.drops import Census, Drop, Dropped, Lost, dropped
 from django_mongo_history.revert.goals import GivenState, Goal, ObstacleError, StateAt, Target, Without
 
 
@@ -102,7 +105,7 @@ def plan_states(targets: Iterable[Target], *, revert_of: Any, force: bool = Fals
     """The plan that gives these documents these states."""
     plan = Plan(revert_of=revert_of, force=force)
     for target in targets:
-        goal = GivenState(target.state, target.fields)
+        goal = GivenState(target.state, target.fields, target.rules)
         for histories in scan(target.source, document_ids=[target.document_id]):
             _add(plan, target.source, [(history, goal) for history in histories])
     return plan
@@ -123,31 +126,39 @@ def plan_since(
     """
     plan = Plan(revert_of=moment, force=force, keeps_versions=False)
     seen: set[tuple[str, bytes]] = set()
+    told: set[ObjectId] = set()
     for source, ids in sources:
         goal = StateAt(moment)
         wanted = None if ids is None else list(ids)
+        census = Census()
         for histories in scan(source, document_ids=wanted, chunk_size=source.environment.chunk_size):
+            census.see(histories)
             fresh = [history for history in histories if _is_ours(source, history) and _is_new(history, seen)]
             _add(plan, source, [(history, goal) for history in fresh])
             progress(len(histories))
+        drops = [one for one in source.tombstones() if one.at > moment and one.id not in told]
+        for one in drops if wanted is None else ():
+            told.add(one.id)
+            _add_lost(plan, census.lost(one, source.tracked.label))
     return plan
 
 
 def plan_take_back(
     records: Iterable[tuple[Source, VersionRecord]],
     *,
+    drops: Iterable[Drop] = (),
     revert_of: Any,
     force: bool = False,
     keeps_versions: bool = True,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Plan:
     """
-    The plan that takes these versions back, and leaves everything that others did since.
+    The plan that takes these versions back, and these drops, and leaves everything that others did since.
 
     `progress` is called with the number of documents looked at since the last call.
     """
     plan = Plan(revert_of=revert_of, force=force, keeps_versions=keeps_versions)
-    for source, goals in _grouped(records):
+    for source, goals in _grouped(chain(records, _all_dropped(plan, drops))):
         if source.environment.registry.get(source.tracked.document_class) is None:
             plan.conflicts.extend(
                 _not_recordable(source, document_id) for document_id, _goal in goals.values()
@@ -163,13 +174,30 @@ def plan_take_back(
     return plan
 
 
+def _all_dropped(plan: Plan, drops: Iterable[Drop]) -> Iterator[tuple[Source, Dropped]]:
+    """The documents that went with these drops; of those that have no version the plan gets a conflict."""
+    for drop in drops:
+        census, seen = Census(), set[tuple[str, bytes]]()
+        for source, history in dropped(drop):
+            if _is_ours(source, history) and _is_new(history, seen):
+                census.see([history])
+                yield source, Dropped(history.key.document_id, drop.tombstone.id)
+        if drop.document_ids is None:
+            _add_lost(plan, census.lost(drop.tombstone, drop.sources[0].tracked.label))
+
+
+def _add_lost(plan: Plan, lost: Lost | None) -> None:
+    if lost is not None:
+        plan.conflicts.append(Conflict(lost.key, lost.label, str(lost)))
+
+
 def _not_recordable(source: Source, document_id: Any) -> Conflict:
     reason = "its class is not tracked any more, so what is written now would have no version"
     return Conflict(source.key(document_id), source.tracked.label, reason)
 
 
 def _grouped(
-    records: Iterable[tuple[Source, VersionRecord]],
+    records: Iterable[tuple[Source, VersionRecord | Dropped]],
 ) -> Iterator[tuple[Source, dict[tuple[int, bytes], tuple[Any, Goal]]]]:
     """Source by source the documents that these versions are of, each with its goal; a document comes once."""
     found: dict[tuple[str, tuple[int, bytes]], tuple[Source, Any, set[ObjectId]]] = {}
@@ -195,7 +223,7 @@ def decide(source: Source, history: DocumentHistory, goal: Goal, *, force: bool)
     elif state == history.now():
         decision = Decision(history.image, history.image)
     else:
-        decision = Decision(history.image, _laid_over(state, history.image, history.source))
+        decision = Decision(history.image, _laid_over(state, history.image, goal.rules(history)))
     if decision.kind in (Kind.UPDATE, Kind.RESTORE):
         _check_writable(source, decision.after or b"", force=force)
     return decision
@@ -222,12 +250,12 @@ def _add(plan: Plan, source: Source, pairs: Sequence[tuple[DocumentHistory, Goal
 def prefetch(pairs: Iterable[tuple[DocumentHistory, Goal]]) -> None:
     """Read the rows that these goals will ask these histories for, in one go for all."""
     wanted = [(history, goal.needs(history)) for history, goal in pairs]
-    prefetch_states((history, index) for history, index in wanted if index is not None)
+    prefetch_states(((history, index) for history, index in wanted if index is not None), with_rules=True)
 
 
-def _laid_over(state: bytes, image: bytes, source: Source) -> bytes:
+def _laid_over(state: bytes, image: bytes, rules: Policy) -> bytes:
     try:
-        return overlay.lay_over(state, image, source.policy)
+        return overlay.lay_over(policy.prune(state, rules), image, rules)
     except AmbiguousListError as error:
         raise ObstacleError(
             f"hidden or untracked values lie in a list, and {error}; revert the other fields one by one",

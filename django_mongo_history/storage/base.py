@@ -6,7 +6,7 @@ A store is a set of versions by id: it never changes a row, knows no order of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,6 +15,8 @@ from bson import ObjectId
 
 from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, UserRef, VersionRecord
 from django_mongo_history.core.replay import Records
+from django_mongo_history.core.tombstones import Tombstone
+from django_mongo_history.errors import BrokenChainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Query:
 
     Bounds: `after` and `before` are exclusive, aware. `touching` are dotted database paths without list indexes;
     a version that changed it or something below it matches. `user` matches by key, of a text by label too.
+    `unreadable` is told of rows that cannot be read, which are then left out; without it they are raised.
     """
 
     collections: tuple[str, ...] | None = None
@@ -36,6 +39,7 @@ class Query:
     before: datetime | None = None
     touching: tuple[str, ...] | None = None
     newest_first: bool = False
+    unreadable: Callable[[BrokenChainError], None] | None = None
 
 
 class Store(Protocol):
@@ -71,7 +75,11 @@ class Store(Protocol):
     def snapshots(
         self, collection: str, document_ids: Sequence[Any], *, session: Any = None
     ) -> frozenset[ObjectId]:
-        """The ids of versions of these documents that hold a snapshot. Cost: one index scan, and these rows."""
+        """
+        The ids of *updates* of these documents that hold a snapshot; creates, deletes and baselines always do.
+
+        Cost: one index scan, and these rows.
+        """
         ...
 
     def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
@@ -80,6 +88,19 @@ class Store(Protocol):
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
         """Versions by condition, streamed, sorted by (at, id). Raises: BrokenChainError at a row it cannot read."""
+        ...
+
+    def append_tombstone(self, tombstone: Tombstone) -> None:
+        """Store what a drop of a collection leaves. One that is there already stays. Raises: StoreError."""
+        ...
+
+    def tombstones(self, query: Query) -> list[Tombstone]:
+        """
+        Tombstones by condition, sorted by (at, id). They are no versions: no other method finds them.
+
+        `classes` and `document_id` ask for nothing: a drop takes all documents of its collection. It counts as a
+        delete that touches no path.
+        """
         ...
 
     def missing(self) -> list[str]:

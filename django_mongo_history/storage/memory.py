@@ -10,8 +10,10 @@ from typing import Any
 from bson import ObjectId
 
 from django_mongo_history.core import values
-from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionRecord
+from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, VersionRecord
 from django_mongo_history.core.replay import Records
+from django_mongo_history.core.tombstones import Tombstone
+from django_mongo_history.storage import tombstones
 from django_mongo_history.storage.base import Query
 
 
@@ -22,6 +24,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._records: dict[ObjectId, VersionRecord] = {}
+        self._tombstones: dict[ObjectId, Tombstone] = {}
 
     def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
         for record in records:
@@ -62,6 +65,7 @@ class MemoryStore:
             record.id
             for record in self._records.values()
             if record.collection == collection
+            and record.operation is Operation.UPDATE
             and record.snapshot is not None
             and values.sort_key(record.document_id) in wanted
         )
@@ -73,6 +77,12 @@ class MemoryStore:
         found = [record for record in self._records.values() if matches(record, query)]
         found.sort(key=lambda record: (record.at, record.id), reverse=query.newest_first)
         return iter(found)
+
+    def append_tombstone(self, tombstone: Tombstone) -> None:
+        self._tombstones.setdefault(tombstone.id, tombstone)
+
+    def tombstones(self, query: Query) -> list[Tombstone]:
+        return tombstones.chosen(self._tombstones.values(), query)
 
     def missing(self) -> list[str]:
         return []

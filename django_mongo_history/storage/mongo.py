@@ -22,8 +22,9 @@ from pymongo.read_preferences import ReadPreference
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, VersionRecord
 from django_mongo_history.core.replay import Records, Unreadable, unreadable
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import StoreError
-from django_mongo_history.storage import rows
+from django_mongo_history.storage import rows, tombstones
 from django_mongo_history.storage.base import Query
 
 _DUPLICATE_KEY: Final = 11000
@@ -33,15 +34,23 @@ _LINKS: Final = [
 ]
 ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "operation", "before", "after"), 1)
 
+UPDATES_WITH_SNAPSHOTS: Final = {"operation": Operation.UPDATE.value, "snapshot": {"$exists": True}}
+
 INDEXES: Final = [
     IndexModel(_LINKS, name="links"),
-    IndexModel(_LINKS, name="snapshots", partialFilterExpression={"snapshot": {"$exists": True}}),
+    IndexModel(_LINKS, name="snapshots", partialFilterExpression=UPDATES_WITH_SNAPSHOTS),
     IndexModel([("collection", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)], name="collection_at"),
     IndexModel([("at", ASCENDING), ("_id", ASCENDING)], name="at"),
-    IndexModel([("context.user.pk", ASCENDING), ("at", ASCENDING)], name="user_at"),
+    IndexModel(
+        [("context.user.pk", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)],
+        name="user_at",
+        partialFilterExpression={"context.user.pk": {"$exists": True}},
+    ),
     IndexModel([("changeset", ASCENDING)], name="changeset"),
     IndexModel(
-        [("collection", ASCENDING), ("changed", ASCENDING), ("at", ASCENDING)], name="collection_changed_at"
+        [("collection", ASCENDING), ("changed", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)],
+        name="collection_changed_at",
+        partialFilterExpression={"changed": {"$exists": True}},
     ),
 ]
 
@@ -66,7 +75,9 @@ class MongoStore:
 
     def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
         # Of a version in parts the first goes in last: until it is there, none of it is.
-        documents = [RawBSONDocument(row) for record in records for row in reversed(rows.encode(record))]
+        documents = [
+            RawBSONDocument(row) for encoded in rows.encode_all(records) for row in reversed(encoded)
+        ]
         if not documents:
             return
         if session is not None and session.in_transaction:
@@ -127,7 +138,7 @@ class MongoStore:
         wanted = {
             "collection": collection,
             "document_id": {"$in": list(document_ids)},
-            "snapshot": {"$exists": True},
+            **UPDATES_WITH_SNAPSHOTS,
         }
         hint = (
             "snapshots" if self._has_indexes() else None
@@ -158,9 +169,26 @@ class MongoStore:
         with cursor:
             for row in cursor:
                 record = self._record(bytes(row.raw), session)
-                if isinstance(record, Unreadable):
+                if not isinstance(record, Unreadable):
+                    yield record
+                elif query.unreadable is None:
                     raise unreadable(_key(row), record)
-                yield record
+                else:
+                    query.unreadable(unreadable(_key(row), record))
+
+    def append_tombstone(self, tombstone: Tombstone) -> None:
+        try:
+            self._rows.insert_one(RawBSONDocument(tombstones.encode(tombstone)), session=None)
+        except PyMongoError as error:
+            if getattr(error, "code", None) != _DUPLICATE_KEY:
+                raise StoreError(
+                    f"That {tombstone.collection} is being dropped could not be stored in {self.name}: {error}",
+                    store=self.name,
+                ) from error
+
+    def tombstones(self, query: Query) -> list[Tombstone]:
+        found = self._exact.find(tombstones.ids(query))
+        return tombstones.chosen(tombstones.decode_all(found), query)
 
     def _has_indexes(self) -> bool:
         """Whether indexes can be asked for by name; once there, they are taken to stay."""

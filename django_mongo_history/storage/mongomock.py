@@ -16,9 +16,11 @@ from bson.raw_bson import RawBSONDocument
 
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionRecord
+from django_mongo_history.core.tombstones import Tombstone
+from django_mongo_history.storage import tombstones
 from django_mongo_history.storage.base import Query
 from django_mongo_history.storage.memory import is_equal, matches
-from django_mongo_history.storage.mongo import ENTRY_FIELDS, MongoStore, read_entry
+from django_mongo_history.storage.mongo import ENTRY_FIELDS, UPDATES_WITH_SNAPSHOTS, MongoStore, read_entry
 
 _AWARE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(tz_aware=True)
 
@@ -50,8 +52,12 @@ class MongomockStore(MongoStore):
         self, collection: str, document_ids: Sequence[Any], *, session: Any = None
     ) -> frozenset[ObjectId]:
         places = {values.sort_key(document_id) for document_id in document_ids}
-        found = self._exact.find({"collection": collection, "snapshot": {"$exists": True}})
+        found = self._exact.find({"collection": collection, **UPDATES_WITH_SNAPSHOTS})
         return frozenset(row["_id"] for row in found if values.sort_key(row["document_id"]) in places)
+
+    def tombstones(self, query: Query) -> list[Tombstone]:
+        found = self._exact.find({"dropped_at": {"$exists": True}})
+        return tombstones.chosen(tombstones.decode_all(found), query)
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
         sort_only = Query(newest_first=query.newest_first)

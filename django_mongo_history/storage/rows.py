@@ -6,8 +6,9 @@ Patch and snapshot are spliced in as they are: no value passes through a Python 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ from django_mongo_history.core.replay import Unreadable
 
 _PAYLOAD: Final[frozenset[str]] = frozenset({"patch", "key_order", "snapshot"})
 
+_NULL: Final = 0x0A
+_BINARY: Final = 0x05
+_PATCH_STARTS: Final = len(b"\x00\x00\x00\x00\x04p\x00")
+
 LARGEST_ROW: Final = 8 * 1024 * 1024
 """Bytes. A version that would be larger is stored as parts: two images near MongoDB's 16 MB do not fit one row."""
 
@@ -31,17 +36,27 @@ MOST_PARTS: Final = 100
 
 def encode(record: VersionRecord) -> list[bytes]:
     """The rows of one version: one, or several parts of which the first carries everything but the payload."""
-    payload = _payload(record)
-    head = _head(record)
-    if sum(len(part.value) for part in payload) + len(head) <= LARGEST_ROW:
-        return [_extended(head, payload)]
-    whole = elements.assemble(payload)
+    return next(encode_all([record]))
+
+
+def encode_all(records: Iterable[VersionRecord]) -> Iterator[list[bytes]]:
+    """`encode` for each; what the versions of one call have in common is encoded once."""
+    shared = None
+    for record in records:
+        if shared is None or not shared.is_of(record):
+            shared = _Shared(record)
+        head, payload = _head(record, shared), _payload(record)
+        row = elements.enclose([*head, *payload])
+        yield [row] if len(row) <= LARGEST_ROW else _parts(record, head, payload)
+
+
+def _parts(record: VersionRecord, head: Sequence[bytes], payload: Sequence[bytes]) -> list[bytes]:
+    whole = elements.enclose(payload)
     chunks = [whole[start : start + LARGEST_ROW] for start in range(0, len(whole), LARGEST_ROW)]
     # `snapshot` stays present in the first part: the index over versions with a snapshot goes by its presence.
     marker = {"snapshot": None} if record.snapshot is not None else {}
-    first = values.encode(
-        {**values.decode(head), "part": 1, "parts": len(chunks), **marker, "payload": chunks[0]}
-    )
+    tail = values.encode({"part": 1, "parts": len(chunks), **marker, "payload": chunks[0]})
+    first = elements.enclose([*head, tail[4:-1]])
     rest = [
         values.encode({"_id": {"version": record.id, "part": number}, "payload": Binary(chunk)})
         for number, chunk in enumerate(chunks[1:], start=2)
@@ -80,44 +95,85 @@ def decode(row: bytes, further: Sequence[bytes] = ()) -> VersionRecord | Unreada
         return Unreadable(name, f"{type(error).__name__}: {error}")
 
 
-def _head(record: VersionRecord) -> bytes:
-    stored: dict[str, Any] = {
-        "_id": record.id,
-        "format": FORMAT,
-        "collection": record.collection,
-        "document_id": record.document_id,
-        "order": record.order,
-        "at": record.at,
-        "operation": record.operation.value,
-        "before": record.before,
-        "after": record.after,
-        "document_class": record.document_class,
-        "policy": record.policy,
-        "changeset": record.changeset,
-        "context": record.context.to_bson(),
-        "changed": list(record.changed),
-    }
-    optional = {
-        "hidden_changed": list(record.hidden_changed) or None,
-        "revert_of": record.revert_of,
-        "source": record.source,
-    }
-    return values.encode(stored | {name: value for name, value in optional.items() if value is not None})
+class _Shared:
+    """What versions of one call have in common, laid out as it stands in their rows."""
+
+    __slots__ = ("before_digests", "before_id", "behind_digests", "record")
+
+    def __init__(self, record: VersionRecord) -> None:
+        self.record = record
+        self.before_id = _fields(format=FORMAT, collection=record.collection)
+        self.before_digests = _fields(order=record.order, at=record.at, operation=record.operation.value)
+        self.behind_digests = _fields(
+            document_class=record.document_class,
+            policy=record.policy,
+            changeset=record.changeset,
+            context=record.context.to_bson(),
+        )
+
+    def is_of(self, record: VersionRecord) -> bool:
+        """Whether the record has the same: where equal values may be of different BSON types, the very same."""
+        mine = self.record
+        return (
+            mine.context is record.context
+            and mine.operation is record.operation
+            and mine.at is record.at
+            and mine.changeset is record.changeset
+            and (mine.order is record.order or mine.order == record.order)
+            and mine.collection == record.collection
+            and mine.document_class == record.document_class
+            and mine.policy == record.policy
+        )
 
 
-def _payload(record: VersionRecord) -> list[Element]:
+def _head(record: VersionRecord, shared: _Shared) -> list[bytes]:
+    """Everything but the payload, in the order of the layout."""
+    identity = record.document_id
+    pieces = [
+        b"\x07_id\x00" + record.id.binary,
+        shared.before_id,
+        b"\x07document_id\x00" + identity.binary
+        if type(identity) is ObjectId
+        else elements.element(b"document_id", *values.encode_value(identity)),
+        shared.before_digests,
+        _digest_field(b"before", record.before),
+        _digest_field(b"after", record.after),
+        shared.behind_digests,
+    ]
+    if record.changed:  # without one there is no key: so versions that change no path are not in its index
+        pieces.append(_changed_field(record.changed))
+    if record.hidden_changed:
+        pieces.append(_fields(hidden_changed=list(record.hidden_changed)))
+    for name, value in (("revert_of", record.revert_of), ("source", record.source)):
+        if value is not None:
+            pieces.append(_fields(**{name: value}))
+    return pieces
+
+
+def _fields(**named: Any) -> bytes:
+    return values.encode(named)[4:-1]
+
+
+def _digest_field(name: bytes, digest: bytes | None) -> bytes:
+    if digest is None:
+        return elements.element(name, _NULL, b"")
+    return elements.element(name, _BINARY, b"%b\x00%b" % (len(digest).to_bytes(4, "little"), digest))
+
+
+@lru_cache(maxsize=1024)
+def _changed_field(changed: tuple[str, ...]) -> bytes:
+    return _fields(changed=list(changed))
+
+
+def _payload(record: VersionRecord) -> list[bytes]:
     payload = []
-    if record.patch is not None:
-        payload.append(elements.elements(record.patch)[0]._replace(name=b"patch"))
+    if record.patch is not None:  # a document of one array: only its name changes
+        payload.append(elements.element(b"patch", ARRAY, record.patch[_PATCH_STARTS:-1]))
     if record.key_order:
-        payload.append(Element(b"key_order", *values.encode_value(record.key_order)))
+        payload.append(elements.element(b"key_order", *values.encode_value(record.key_order)))
     if record.snapshot is not None:
-        payload.append(Element(b"snapshot", DOCUMENT, record.snapshot))
+        payload.append(elements.element(b"snapshot", DOCUMENT, record.snapshot))
     return payload
-
-
-def _extended(head: bytes, payload: Sequence[Element]) -> bytes:
-    return elements.assemble([*elements.elements(head), *payload]) if payload else head
 
 
 def _joined(head: Mapping[str, Any], further: Sequence[bytes]) -> dict[str, Element]:
@@ -144,7 +200,7 @@ def _record(head: Mapping[str, Any], payload: Mapping[str, Element]) -> VersionR
         patch=_patch(payload.get("patch")),
         key_order=_key_order(payload.get("key_order")),
         snapshot=_snapshot(payload.get("snapshot")),
-        changed=tuple(head["changed"]),
+        changed=tuple(head.get("changed") or ()),
         hidden_changed=tuple(head.get("hidden_changed") or ()),
         revert_of=head.get("revert_of"),
         source=head.get("source"),

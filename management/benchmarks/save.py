@@ -1,73 +1,92 @@
 """
-One save, four ways in turn: plain MongoEngine, the raw floor, and tracked in `atomic` and in `sync`.
+One save in turns: plain MongoEngine, the floor in two forms, and tracked in `atomic` and in `sync`.
 
 The floor is what any atomic history must pay: one transaction of a `find_one_and_update` and an `insert_one` of a row
-like ours, made with PyMongo, without MongoEngine's own work on the document; so it is also given with that work added.
+like ours. Raw, it is PyMongo alone, on a session that is kept, into a collection with no index but that of `_id`. With
+MongoEngine's own work it is a `save()` whose driver's update is that transaction, into a collection with our indexes.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import django
+import bson
 import mongoengine
 from bson import ObjectId
-from django.conf import settings
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+from pymongo.results import UpdateResult
 
-from management.servers import running_server
+from management.benchmarks import rounds as turns
+from management.benchmarks.rounds import Way, ratios, timed
+from management.benchmarks.surroundings import (
+    HISTORY,
+    bench_place,
+    facts,
+    history_with_indexes,
+    say,
+    set_up_django,
+)
+from management.benchmarks.tables import Table
 
-Save = Callable[[int], Any]
-
-
-def run(*, rounds: int) -> None:
-    """Print the medians as ratios to the plain save and to the floor."""
-    settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"], USE_TZ=True)
-    django.setup()
-    with running_server() as uri:
-        mongoengine.connect("history_benchmark", host=uri, uuidRepresentation="standard")
-        try:
-            _print(_cases(), rounds)
-        finally:
-            mongoengine.get_connection().drop_database("history_benchmark")
-            mongoengine.disconnect()
-
-
-def _print(cases: Mapping[str, Mapping[str, Save]], rounds: int) -> None:
-    print(f"{'':24}{'plain':>8}{'floor':>8}{'floor+':>8}{'atomic':>8}{'sync':>8}  atomic/floor+")
-    for name, ways in cases.items():
-        medians = _measure(ways, rounds)
-        # What MongoEngine does before and after the driver's update is in ours too, and not in the raw floor.
-        floor = medians["floor"] + medians["plain"] - medians["update"]
-        shown = [medians["plain"], medians["floor"], floor, medians["atomic"], medians["sync"]]
-        ratios = "".join(f"{value / medians['plain']:8.2f}" for value in shown)
-        print(f"{name:24}{ratios}  {medians['atomic'] / floor:13.2f}", flush=True)
-    print("Ratios to a plain save. floor: the raw transaction; floor+: with MongoEngine's own work added.")
-
-
-def _measure(ways: Mapping[str, Save], rounds: int) -> dict[str, float]:
-    """Median seconds of each way; the ways take turns, so that a slow moment is everybody's."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(1, rounds + 1):
-        for name, save in ways.items():
-            start = time.perf_counter()
-            save(number)
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[rounds // 10 :]) for name, times in taken.items()}
+COLUMNS = (
+    "save of",
+    "raw floor",
+    "floor",
+    "`atomic`",
+    "`sync`",
+    "`atomic` to raw floor",
+    "`atomic` to floor",
+)
+SAVES = 5
+"""In a row, at each turn of a way."""
+SAMPLE = 21
+_NOTE = (
+    "To a plain save: the median of {rounds} rounds of {saves} saves, quartiles in parentheses; the last two columns to the floors. "
+    "Raw floor: PyMongo alone, one transaction of `find_one_and_update` and `insert_one`. Floor: the same "
+    "with MongoEngine's own work and our indexes."
+)
+Change = Callable[[Any, int], dict[str, Any]]
+"""Change a document as the round says; what the driver's `$set` is then."""
 
 
-def _cases() -> dict[str, dict[str, Save]]:
+def measure(*, rounds: int) -> Table:
+    """Ratios to a plain save, and of `atomic` to both floors."""
+    table = Table("save", COLUMNS)
+    set_up_django()
+    with bench_place():
+        for name, ways in _cases().items():
+            say(f"save of {name}")
+            several = {way: _several(once) for way, once in ways.items()}
+            took = turns.interleave(several, rounds=rounds, warmup=max(5, rounds // 10))
+            table.rows.append([name, *_cells(took)])
+        table.notes = [_NOTE.format(rounds=rounds, saves=SAVES), facts()]
+    return table
+
+
+def _several(once: Way) -> Way:
+    """So many in a row that it does not matter in which phase of the server's journal they begin."""
+    return lambda number: sum(once(number * SAVES + index) for index in range(SAVES))
+
+
+def _cells(took: Mapping[str, list[float]]) -> list[str]:
+    to_plain = [ratios(took[name], took["plain"]) for name in ("raw floor", "floor", "atomic", "sync")]
+    to_floors = [ratios(took["atomic"], took[name]) for name in ("raw floor", "floor")]
+    return [str(one) for one in [*to_plain, *to_floors]]
+
+
+def _cases() -> dict[str, dict[str, Way]]:
     from django_mongo_history import track
 
-    plain, atomic, sync = (_document_class(name) for name in ("Plain", "Atomic", "Sync"))
-    track(atomic)
-    track(sync, delivery="sync")
+    classes = {name: _document_class(name) for name in ("Plain", "Floor", "Atomic", "Sync")}
+    track(classes["Atomic"], delivery="atomic")
+    track(classes["Sync"], delivery="sync")
     return {
-        "one field": _ways((plain, atomic, sync), _one_field),
-        "five fields": _ways((plain, atomic, sync), _five_fields),
-        "1 of 1,000 embedded": _ways((plain, atomic, sync), _one_of_many, items=1000),
+        "one field": _ways(classes, _one_field),
+        "five fields": _ways(classes, _five_fields),
+        "one of 1,000 embedded documents": _ways(classes, _one_of_many, items=1000),
     }
 
 
@@ -98,41 +117,28 @@ def _one_of_many(document: Any, number: int) -> dict[str, Any]:
     return {"items.500.number": number}
 
 
-def _ways(
-    classes: tuple[Any, Any, Any], change: Callable[[Any, int], dict[str, Any]], *, items: int = 0
-) -> dict[str, Save]:
-    documents = [_saved(document_class, items) for document_class in classes]
+def _ways(classes: Mapping[str, Any], change: Change, *, items: int = 0) -> dict[str, Way]:
+    documents = {name: _saved(document_class, items) for name, document_class in classes.items()}
+    row = _row_of(documents["Atomic"], change)
     database = mongoengine.get_db()
-    raw = database["plain"].find_one({"_id": documents[0].pk})
-    raw_id = database["floor"].insert_one({**raw, "_id": ObjectId()}).inserted_id
-    row = database["document_history"].find_one() or {}
-
-    def save(document: Any) -> Save:
-        def one(number: int) -> None:
-            change(document, number)
-            document.save()
-
-        return one
-
-    def floor(number: int) -> None:
-        client = database.client
-        with client.start_session(causal_consistency=False) as session, session.start_transaction():
-            update = {"$set": _values(change, number)}
-            database["floor"].find_one_and_update({"_id": raw_id}, update, session=session)
-            database["floor_history"].insert_one({**row, "_id": ObjectId()}, session=session)
-
-    def update(number: int) -> None:
-        database["floor"].update_one({"_id": raw_id}, {"$set": _values(change, number)})
-
-    _prepare(database["floor_history"])
-    plain, atomic, sync = documents
+    floor = _FloorCollection(database["floor"], history_with_indexes("floor_history"), row)
     return {
-        "plain": save(plain),
-        "floor": floor,
-        "update": update,
-        "atomic": save(atomic),
-        "sync": save(sync),
+        "plain": partial(_save, documents["Plain"], change),
+        "raw floor": _raw_floor(database, documents["Plain"], row, change),
+        "floor": partial(_save_over, classes["Floor"], floor, documents["Floor"], change),
+        "atomic": partial(_save, documents["Atomic"], change),
+        "sync": partial(_save, documents["Sync"], change),
     }
+
+
+def _save(document: Any, change: Change, number: int) -> float:
+    change(document, number)
+    return timed(document.save)
+
+
+def _save_over(document_class: Any, collection: Any, document: Any, change: Change, number: int) -> float:
+    document_class._get_collection = classmethod(lambda cls: collection)  # noqa: SLF001 - MongoEngine's own name
+    return _save(document, change, number)
 
 
 def _saved(document_class: Any, items: int) -> Any:
@@ -140,22 +146,70 @@ def _saved(document_class: Any, items: int) -> Any:
     return document_class(items=filled, **{f"field_{index}": 0 for index in range(10)}).save()
 
 
+def _row_of(document: Any, change: Change) -> dict[str, Any]:
+    """A row of an update as ours is in this case: that of middle size, so that the rare snapshot does not count."""
+    history = mongoengine.get_db()[HISTORY]
+    for number in range(-SAMPLE, 0):
+        change(document, number)
+        document.save()
+    rows: list[dict[str, Any]] = list(history.find({"document_id": document.pk, "operation": "update"}))
+    return sorted(rows, key=lambda row: len(bson.encode(row)))[len(rows) // 2]
+
+
+def _raw_floor(database: Any, document: Any, row: Mapping[str, Any], change: Change) -> Way:
+    raw = database["plain"].find_one({"_id": document.pk})
+    raw_id = database["raw_floor"].insert_one({**raw, "_id": ObjectId()}).inserted_id
+    collection = _raw(database["raw_floor"])
+    session = database.client.start_session(causal_consistency=False)
+    history = database["raw_floor_history"]
+
+    def write(update: dict[str, Any]) -> None:
+        with session.start_transaction():
+            collection.find_one_and_update({"_id": raw_id}, update, session=session)
+            history.insert_one({**row, "_id": ObjectId()}, session=session)
+
+    def way(number: int) -> float:
+        update = {"$set": change(_Blank(), number)}
+        return timed(partial(write, update))
+
+    return way
+
+
+def _raw(collection: Collection[Any]) -> Collection[Any]:
+    """Whole documents as bytes: the floor shall not pay for decoding what it does not look at."""
+    return collection.with_options(
+        codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
+    )
+
+
+class _FloorCollection(Collection[Any]):
+    """A collection whose `update_one` is the floor's transaction, with a session for each as ours has one."""
+
+    def __init__(self, collection: Collection[Any], history: Any, row: Mapping[str, Any]) -> None:
+        super().__init__(
+            collection.database,
+            collection.name,
+            codec_options=collection.codec_options,
+            write_concern=collection.write_concern,
+        )
+        self._beneath, self._history, self._row = _raw(collection), history, row
+
+    def with_options(self, *_args: Any, **_options: Any) -> _FloorCollection:
+        return self  # MongoEngine asks for the write concern that it has already
+
+    def update_one(self, filter: Any, update: Any, *_args: Any, **_options: Any) -> UpdateResult:  # noqa: A002
+        client = self.database.client
+        with client.start_session(causal_consistency=False) as session, session.start_transaction():
+            self._beneath.find_one_and_update(filter, update, session=session)
+            self._history.insert_one({**self._row, "_id": ObjectId()}, session=session)
+        return UpdateResult({"n": 1, "nModified": 1, "updatedExisting": True, "ok": 1.0}, acknowledged=True)
+
+
 class _Blank:
-    """Takes the assignments of a change; what the raw ways need is what it sends."""
+    """Takes the assignments of a change; what the raw way needs is what it sends."""
 
     def __getitem__(self, name: str) -> Any:
         return {500: self}
 
     def __setattr__(self, name: str, value: Any) -> None:
         return None
-
-
-def _values(change: Callable[[Any, int], dict[str, Any]], number: int) -> dict[str, Any]:
-    return change(_Blank(), number)
-
-
-def _prepare(collection: Any) -> None:
-    """The floor's rows have the indexes that ours have."""
-    from django_mongo_history.storage.mongo import INDEXES
-
-    collection.create_indexes(INDEXES)

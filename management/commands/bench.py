@@ -1,26 +1,70 @@
 """
 Measure what recording costs, as ratios in one interleaved run.
 
-`save`: one save in every mode against a plain one and against the raw floor.
+`save`: one save in every mode against a plain one and against the floor. `many`: inserts, updates and deletes of many
+documents. `reads`: classes that are not tracked, and reads of one that is. `memory`: what a write of many documents
+holds at its peak beyond the plain one. `commands`: no measure, but the commands of each write, as the tests count them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 EXTRA = "test"
+COMMANDS = "commands"
+ROUNDS = {"save": 100, "many": 30, "reads": 100, "memory": 3}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m management bench", description=__doc__)
-    parser.add_argument("what", choices=["save"], help="which benchmark")
-    parser.add_argument("--rounds", type=int, default=300, help="saves of each kind (default: 300)")
-    return parser.parse_args(argv)
+    parser.add_argument("what", choices=[*ROUNDS, COMMANDS], help="which benchmark")
+    parser.add_argument(
+        "--rounds", type=_count, help=f"how often each way takes its turn (default: {ROUNDS})"
+    )
+    parser.add_argument(
+        "--large", action="store_true", help="the largest numbers of documents as well (slow)"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md as well")
+    options = parser.parse_args(argv)
+    options.rounds = options.rounds or ROUNDS.get(options.what)
+    return options
 
 
 def run(options: argparse.Namespace) -> int:
-    from management.benchmarks import save
+    from management.benchmarks.tables import fill, put_on_page
 
-    save.run(rounds=options.rounds)
+    if options.what == COMMANDS:
+        counted = importlib.import_module("tests.integration.test_commands_on_the_wire").as_markdown()
+        print(counted, flush=True)
+        if options.write:
+            fill(COMMANDS, counted)
+        return 0
+    table = _measured(options)
+    print(table.as_markdown() if options.markdown else table.as_text(), flush=True)
+    if options.write:
+        put_on_page(table)
     return 0
+
+
+def _measured(options: argparse.Namespace) -> Any:
+    from management.benchmarks import many, memory, reads, save
+
+    rounds = options.rounds
+    if options.what == "save":
+        return save.measure(rounds=rounds)
+    if options.what == "reads":
+        return reads.measure(rounds=rounds)
+    if options.what == "many":
+        return many.measure(rounds=rounds, is_large=options.large)
+    return memory.measure(rounds=rounds, is_large=options.large)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("at least one round")
+    return count

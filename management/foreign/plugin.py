@@ -99,7 +99,8 @@ class _Judge:
 
     def _recorded(self, rows: Any) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = defaultdict(list)
-        grouped = rows.aggregate([{"$group": {"_id": {"c": "$collection", "d": "$document_id"}}}])
+        versions = {"$match": {"collection": {"$exists": True}}}  # and no tombstones
+        grouped = rows.aggregate([versions, {"$group": {"_id": {"c": "$collection", "d": "$document_id"}}}])
         for group in grouped:
             found[group["_id"]["c"]].append(group["_id"].get("d"))
         return found
@@ -108,7 +109,7 @@ class _Judge:
         from bson.raw_bson import RawBSONDocument
 
         from django_mongo_history.core import order
-        from django_mongo_history.core.model import DocumentKey
+        from django_mongo_history.core.model import DocumentKey, Operation
         from django_mongo_history.core.replay import Replay
         from django_mongo_history.storage.mongo import MongoStore
 
@@ -116,8 +117,12 @@ class _Judge:
         entries = order.arrange(store.entries(key))
         self.versions += len(entries)
         self.documents += 1
+        others = frozenset(entry.id for entry in entries if entry.operation is not Operation.UPDATE)
         replay = Replay(
-            key, entries, snapshots=lambda: store.snapshots(collection, [document_id]), fetch=store.records
+            key,
+            entries,
+            snapshots=lambda: others | store.snapshots(collection, [document_id]),
+            fetch=store.records,
         )
         state = replay.after(len(entries) - 1)
         database, _, name = collection.partition(".")

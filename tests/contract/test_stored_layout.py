@@ -29,9 +29,11 @@ from django_mongo_history.core.model import (
 )
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.recording import Circumstances, record_baseline, record_write
-from django_mongo_history.storage import rows
+from django_mongo_history.core.tombstones import Tombstone
+from django_mongo_history.storage import rows, tombstones
 
 GOLDEN = Path(__file__).parent / "golden" / f"version_v{FORMAT}.json"
+TOMBSTONES = GOLDEN.with_name(f"tombstone_v{FORMAT}.json")
 START = datetime(2026, 2, 8, 23, 3, 0, 123000, tzinfo=UTC)
 KEY = DocumentKey("airports.airport", "KSEA")
 RULES = Policy(hidden=(("contact", "phone"),), untracked=(("hits",),), snapshot_every=2**40)
@@ -101,11 +103,36 @@ def written(number: int, before: Any, after: Any, **facts: Any) -> VersionRecord
 RECORDS = dict(versions())
 
 
-def golden() -> dict[str, bytes]:
+FULL_CONTEXT = Context(
+    UserRef(ObjectId("65f0000000000000000000aa"), "ann", "auth.user"),
+    "2001:db8::1",
+    "why",
+    {"ticket": "OPS-12"},
+    RequestRef("r-1", "POST", "/airports"),
+)
+DROPS = {
+    "drop": Tombstone(
+        version_id(7), "airports.airport", Timestamp(1770591780, 7), START, "Airport", version_id(8)
+    ),
+    "drop with all that is known": Tombstone(
+        version_id(9),
+        "airports.airport",
+        Timestamp(1770591780, 9),
+        START,
+        "Airport",
+        version_id(8),
+        FULL_CONTEXT,
+        uuid=bytes(range(16)),
+        documents=3,
+    ),
+}
+
+
+def golden(path: Path = GOLDEN) -> dict[str, bytes]:
     options = json_util.JSONOptions(
         json_mode=json_util.JSONMode.CANONICAL, tz_aware=True, document_class=dict, tzinfo=UTC
     )
-    stored = json_util.loads(GOLDEN.read_text(encoding="utf-8"), json_options=options)
+    stored = json_util.loads(path.read_text(encoding="utf-8"), json_options=options)
     return {name: values.encode(row) for name, row in stored.items()}
 
 
@@ -134,3 +161,12 @@ def test_a_version_is_written_as_it_always_was(name: str) -> None:
 def test_a_stored_version_is_read_as_it_always_was(name: str) -> None:
     """Every field comes back as what it was written from."""
     assert rows.decode(golden()[name]) == RECORDS[name]
+
+
+@pytest.mark.parametrize("name", DROPS)
+def test_a_tombstone_is_written_and_read_as_it_always_was(name: str) -> None:
+    """As a version: byte for byte, and every field."""
+    row = golden(TOMBSTONES)[name]
+    assert as_json(tombstones.encode(DROPS[name])) == as_json(row), "the stored layout has changed"
+    assert tombstones.encode(DROPS[name]) == row
+    assert list(tombstones.decode_all([values.decode(row)])) == [DROPS[name]]

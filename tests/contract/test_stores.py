@@ -27,8 +27,10 @@ from django_mongo_history.core.model import (
     VersionRecord,
 )
 from django_mongo_history.core.replay import Unreadable
+from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import BrokenChainError, StoreError
 from django_mongo_history.storage import rows
+from django_mongo_history.storage import tombstones as tombstone_rows
 from django_mongo_history.storage.base import Query, Store
 from django_mongo_history.storage.memory import MemoryStore
 from django_mongo_history.storage.mongo import INDEXES, MongoStore
@@ -628,3 +630,137 @@ def test_the_order_of_ids_is_the_servers(collection: Collection[Any]) -> None:
     found = [row["v"] for row in collection.with_options(codec_options=values.EXACT).find().sort("v", 1)]
     keys = [values.sort_key(one) for one in found]
     assert keys == sorted(keys)
+
+
+# -- tombstones ---------------------------------------------------------------------------------------------------------
+
+
+def tombstone(number: int = 0, **fields: Any) -> Tombstone:
+    """A drop of db.a, one minute after another."""
+    stored: dict[str, Any] = {
+        "id": ObjectId(),
+        "collection": "db.a",
+        "order": Timestamp(1000 + number, 1),
+        "at": START + timedelta(minutes=number),
+        "document_class": "A",
+        "changeset": ObjectId(),
+    }
+    return Tombstone(**(stored | fields))
+
+
+def full_tombstone() -> Tombstone:
+    context = Context(UserRef(7, "ann", "auth.user"), "::1", "why", {"a": 1}, RequestRef("r", "GET", "/x"))
+    return tombstone(context=context, uuid=b"u" * 16, documents=3)
+
+
+@pytest.mark.parametrize("one", [tombstone(), full_tombstone()], ids=["bare", "full"])
+def test_a_tombstone_comes_back_as_it_was_stored(store: Store, one: Tombstone) -> None:
+    """Every field; and stored twice it is there once."""
+    store.append_tombstone(one)
+    store.append_tombstone(one)
+    assert store.tombstones(Query()) == [one]
+
+
+def test_tombstones_by_condition(store: Store) -> None:
+    """Of collections by their whole name, in the order of their moments, exclusive bounds; by changeset and user."""
+    ann = Context(UserRef(7, "ann", "auth.user"))
+    first, second = tombstone(1, context=ann), tombstone(2)
+    other, longer = tombstone(0, collection="db.b"), tombstone(3, collection="db.a.b")
+    for one in (longer, second, other, first):
+        store.append_tombstone(one)
+    asked: dict[str, list[Tombstone]] = {
+        "all": store.tombstones(Query()),
+        "newest first": store.tombstones(Query(newest_first=True)),
+        "collection": store.tombstones(Query(collections=("db.a",))),
+        "collections": store.tombstones(Query(collections=("db.b", "db.a.b"))),
+        "no collection": store.tombstones(Query(collections=())),
+        "between": store.tombstones(Query(after=other.at, before=longer.at)),
+        "changeset": store.tombstones(Query(changeset=second.changeset)),
+        "user": store.tombstones(Query(user=UserRef(7, "", "auth.user"))),
+        "label": store.tombstones(Query(user=UserRef("ann"))),
+        "another model": store.tombstones(Query(user=UserRef(7, "", "shop.user"))),
+        "delete": store.tombstones(Query(operation=Operation.DELETE)),
+        "update": store.tombstones(Query(operation=Operation.UPDATE)),
+        "touching": store.tombstones(Query(touching=("a",))),
+        "class and document": store.tombstones(
+            Query(classes=("B",), document_id=1, changeset=first.changeset)
+        ),
+    }
+    assert asked == {
+        "all": [other, first, second, longer],
+        "newest first": [longer, second, first, other],
+        "collection": [first, second],
+        "collections": [other, longer],
+        "no collection": [],
+        "between": [first, second],
+        "changeset": [second],
+        "user": [first],
+        "label": [first],
+        "another model": [],
+        "delete": [other, first, second, longer],
+        "update": [],
+        "touching": [],
+        "class and document": [first],
+    }
+
+
+def test_no_search_for_versions_finds_a_tombstone(store: Store) -> None:
+    """By document, collection, moment, changeset or id: it is no version of anything; nor are versions tombstones."""
+    one, record = full_tombstone(), full()
+    record = replace(record, changeset=one.changeset)
+    store.append_tombstone(one)
+    store.append([record])
+    assert store.entries(DocumentKey("db.a", None)) == []
+    assert list(store.entries_of("db.a", [None, 1])) == [entry_of(record)]
+    assert list(store.scan("db.a")) == [entry_of(record)]
+    assert list(store.scan("db.a", above=MinKey(), upto=MaxKey())) == [entry_of(record)]
+    assert store.snapshots("db.a", [None]) == frozenset()
+    assert store.records([one.id]) == {}
+    for query in (
+        Query(),
+        Query(newest_first=True),
+        Query(changeset=one.changeset),
+        Query(user=UserRef(7, "ann", "auth.user")),
+        Query(after=START - timedelta(days=1)),
+    ):
+        assert list(store.find(query)) == [record]
+    assert store.tombstones(Query()) == [one]
+
+
+def test_tombstones_are_found_among_parts_of_versions(store: Store) -> None:
+    """Both have documents as ids; only one kind is asked for."""
+    store.append([version(snapshot=values.encode({"x": "y" * (9 * 1024 * 1024)}))])
+    one = tombstone()
+    store.append_tombstone(one)
+    assert store.tombstones(Query()) == [one]
+
+
+def test_tombstones_are_found_by_the_index_of_ids(collection: Collection[Any]) -> None:
+    """Without an index of their own, and without looking at a version."""
+    store = MongoStore(collection)
+    store.append([version(number) for number in range(50)])
+    store.append_tombstone(tombstone())
+    for query in (Query(), Query(collections=("db.a",)), Query(collections=("db.a", "db.b"))):
+        explained = collection.find(tombstone_rows.ids(query)).explain()["executionStats"]
+        assert (explained["nReturned"], explained["totalDocsExamined"]) == (1, 1)
+
+
+def test_a_tombstone_that_cannot_be_read_is_told_and_left_out(
+    place: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Documents stay readable without it."""
+    store = open_store(place)
+    good, bad = tombstone(0), tombstone(1)
+    store.append_tombstone(good)
+    store.append_tombstone(bad)
+    wanted = {"dropped_at": bad.at}
+    place.update_one(wanted, {"$set": {"order": "soon"}})
+    assert store.tombstones(Query()) == [good]
+    assert "expected Timestamp, found str" in caplog.text
+
+
+def test_a_tombstone_that_cannot_be_stored(collection: Collection[Any]) -> None:
+    """The error names the collection that was to be dropped and the store."""
+    collection.database.create_collection(collection.name, validator={"never": {"$exists": True}})
+    with pytest.raises(StoreError, match=r"db\.a is being dropped could not be stored"):
+        MongoStore(collection).append_tombstone(tombstone())

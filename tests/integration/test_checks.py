@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -79,11 +79,11 @@ def _shop(settings: Any) -> Iterator[None]:
 
 
 def found(**databases: Any) -> list[CheckMessage]:
-    return [
-        message
-        for message in run_checks(tags=[checks.TAG], **databases)
-        if str(message.id).startswith("mongo_history.")
-    ]
+    return ours(run_checks(tags=[checks.TAG], **databases))
+
+
+def ours(messages: Iterable[CheckMessage]) -> list[CheckMessage]:
+    return [message for message in messages if str(message.id).startswith("mongo_history.")]
 
 
 def the_one(identifier: str) -> str:
@@ -237,7 +237,7 @@ def test_no_server_is_asked_without_a_database(settings: Any, monkeypatch: pytes
     """A plain `check` must work with MongoDB down."""
     settings.MONGO_HISTORY = {"DELIVERY": "atomic"}
     monkeypatch.setattr(checks, "_hello", lambda _: pytest.fail("asked"))
-    assert found() == []
+    assert ours(run_checks()) == []
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,8 @@ def test_a_row_that_cannot_be_read_is_named() -> None:
     broken = history_of(Letter, 1)[1].id
     rows.update_one({"_id": broken}, {"$set": {"patch": {"$": "nonsense"}}})
     said = run("history_log")
-    assert str(broken) in said.out + str(said.error)
+    assert str(broken) in said.err
+    assert len(said.lines) == 2
 
 
 def test_it_streams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,3 +204,25 @@ def test_it_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     Letter.objects.insert([Letter(number=number) for number in range(500)])
     assert len(run("history_log", "--limit", 3).lines) == 3
     assert len(run("history_log").lines) == 500
+
+
+def test_rows_that_cannot_be_read_hide_no_others(office: Any) -> None:
+    """Each is named once on stderr, the rest is listed, and the exit code tells."""
+    for number in range(3):
+        Letter(number=number, text="a").save()
+    Letter.objects.update(text="b")
+    broken = history_of(Letter, 1)[-1].id
+    office["document_history"].update_one({"_id": broken}, {"$set": {"format": 99}})
+    for arguments, count in (
+        ((), 5),
+        (("--json",), 5),
+        (("--document", LETTER), 5),
+        (("--document", LETTER, "--id", "1"), 1),
+        (("--since", "2020-01-01T00:00:00Z", "--operation", "update"), 2),
+    ):
+        said = run("history_log", *arguments)
+        assert len([line for line in said.lines if not line.startswith("    ")]) == count
+        assert said.err.count(str(broken)) == 1
+        assert "format is 99" in said.err
+        assert said.error is not None
+        assert said.error.returncode == 1

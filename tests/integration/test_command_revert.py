@@ -421,7 +421,7 @@ def test_a_clash_with_a_stranger_is_a_conflict() -> None:
     moment = now()
     Ship.objects(name="a").update(berth=7)
     Ship.objects(name="b").update(captain="y")
-    Ship._get_collection().plain().insert_one({"_id": "stranger", "berth": 1, "_cls": "Elsewhere"})
+    Ship._get_collection()._plain().insert_one({"_id": "stranger", "berth": 1, "_cls": "Elsewhere"})
     said = revert("--since", iso(moment))
     assert isinstance(said.error, ConflictsLeftError)
     assert [one.key.document_id for one in said.error.conflicts] == ["a"]
@@ -439,7 +439,7 @@ def test_a_cycle_beside_a_stranger_is_solved() -> None:
     Ship.objects.update(unset__berth=True)
     Ship.objects(name="a").update(berth=2)
     Ship.objects(name="b").update(berth=1)
-    Ship._get_collection().plain().insert_one({"_id": "stranger", "berth": 3, "_cls": "Elsewhere"})
+    Ship._get_collection()._plain().insert_one({"_id": "stranger", "berth": 3, "_cls": "Elsewhere"})
     said = revert("--since", iso(moment))
     assert isinstance(said.error, ConflictsLeftError)
     assert berths() == {"a": 1, "b": 2, "c": None}
@@ -664,13 +664,13 @@ def test_the_exit_code_tells_of_conflicts(capfd: pytest.CaptureFixture[str]) -> 
     Ship(name="a", berth=1).save()
     moment = now()
     Ship.objects(name="a").update(berth=7)
-    Ship._get_collection().plain().insert_one({"_id": "stranger", "berth": 1, "_cls": "Elsewhere"})
+    Ship._get_collection()._plain().insert_one({"_id": "stranger", "berth": 1, "_cls": "Elsewhere"})
     command = ["manage.py", "history_revert", "--since", iso(moment), "--no-input", "--skip-checks"]
     with pytest.raises(SystemExit) as ended:
         execute_from_command_line(command)
     assert ended.value.code == 1
     assert "conflict: " in capfd.readouterr().err
-    Ship._get_collection().plain().delete_one({"_id": "stranger"})
+    Ship._get_collection()._plain().delete_one({"_id": "stranger"})
     execute_from_command_line(command)
     assert Ship.objects.get().berth == 1
 
@@ -682,7 +682,7 @@ def test_callers_get_the_conflicts_as_an_exception() -> None:
     moment = now()
     Ship.objects(name="a").update(berth=7)
     Ship.objects(name="b").update(captain="y")
-    Ship._get_collection().plain().insert_one({"_id": "stranger", "berth": 1, "_cls": "Elsewhere"})
+    Ship._get_collection()._plain().insert_one({"_id": "stranger", "berth": 1, "_cls": "Elsewhere"})
     with pytest.raises(CommandError) as raised:
         call_command("history_revert", since=iso(moment), interactive=False)
     error: Any = raised.value

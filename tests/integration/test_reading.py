@@ -124,12 +124,12 @@ def at(second: float) -> datetime.datetime:
 
 def raw(document_class: type, key: Any) -> dict[str, Any] | None:
     """The document as the database holds it, past the tracker."""
-    return document_class._get_collection().plain().find_one({"_id": key})
+    return document_class._get_collection()._plain().find_one({"_id": key})
 
 
 def write_past(update: dict[str, Any], key: Any = "a") -> None:
     """A write that nobody records."""
-    Field._get_collection().plain().update_one({"_id": key}, update)
+    Field._get_collection()._plain().update_one({"_id": key}, update)
 
 
 # -- a sequence -------------------------------------------------------------------------------------------------------
@@ -709,7 +709,7 @@ def test_a_write_past_the_tracker_at_the_end(field: Field, clock: Clock) -> None
     assert h[5].at == clock.now
     assert h.version_at(clock.now)["name"] == "round"
     assert h.version_at(at(4))["name"] == "name 4"
-    Field._get_collection().plain().delete_one({"_id": "a"})
+    Field._get_collection()._plain().delete_one({"_id": "a"})
     assert [(v.operation, v.state) for v in h][5:] == [("external", None)]
     assert {change.op for change in h[5].changes} == {"remove"}
     h[4].revert()
@@ -769,7 +769,7 @@ def test_a_document_that_came_and_went_unseen(clock: Clock) -> None:
     """A recreation past the tracker is an `external` on either side of a delete."""
     Field(code="a", name="1").save()
     Field.objects(code="a").delete()
-    Field._get_collection().plain().insert_one({"_id": "a", "nm": "unseen"})
+    Field._get_collection()._plain().insert_one({"_id": "a", "nm": "unseen"})
     Field.objects(code="a").update(name="seen")
     h = history_of(Field, "a")
     assert [v.operation for v in h] == ["create", "delete", "external", "update"]

@@ -16,6 +16,7 @@ import mongoengine
 import pymongo
 import pytest
 from mongoengine import fields
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError, WriteConcernError
 
@@ -24,6 +25,10 @@ from django_mongo_history.errors import DeliveryError, HistoryError, StoreError
 from tests.judge import configured
 
 HISTORY = "document_history"
+NEEDS_BIND = pytest.mark.skipif(
+    not hasattr(ClientSession, "bind"),
+    reason="PyMongo 4.17 brought ClientSession.bind(): before it MongoEngine's writes cannot join a transaction",
+)
 TRANSIENT = ["TransientTransactionError"]
 WRITE_CONFLICT = 112
 UNAUTHORIZED = 13
@@ -136,6 +141,7 @@ def _every_kind_of_write() -> None:
     Account.objects(number=4).delete()
 
 
+@NEEDS_BIND
 def test_versions_share_the_callers_transaction(
     delivery: str, mongodb_client: Any, mongodb: Database
 ) -> None:
@@ -151,6 +157,7 @@ def test_versions_share_the_callers_transaction(
     assert operations(4) == ["create", "update", "update", "delete"]
 
 
+@NEEDS_BIND
 def test_an_aborted_transaction_leaves_nothing(delivery: str, mongodb: Database) -> None:
     """Neither documents nor versions."""
     cancelled(_every_kind_of_write)
@@ -181,6 +188,7 @@ def test_explicit_sessions(delivery: str, mongodb: Database) -> None:
         assert balance() == 3
 
 
+@NEEDS_BIND
 def test_ten_writes_in_one_transaction(delivery: str) -> None:
     """Versions of one transaction lie in the order of the writes, although the server gives them one time."""
     with transaction():
@@ -190,6 +198,7 @@ def test_ten_writes_in_one_transaction(delivery: str) -> None:
     assert [v["balance"] for v in versions] == list(range(11))
 
 
+@NEEDS_BIND
 def test_toggles_in_one_transaction(delivery: str) -> None:
     """Equal states again and again, told apart by nothing but the order in which they were minted."""
     with transaction():
@@ -201,6 +210,7 @@ def test_toggles_in_one_transaction(delivery: str) -> None:
     assert [v.reason for v in versions[1:]] == [str(turn) for turn in range(10)]
 
 
+@NEEDS_BIND
 def test_a_document_that_comes_and_goes_in_one_transaction(delivery: str) -> None:
     """Each step is a version."""
     with transaction():
@@ -210,6 +220,7 @@ def test_a_document_that_comes_and_goes_in_one_transaction(delivery: str) -> Non
     assert operations(5) == ["create", "delete"] * 3
 
 
+@NEEDS_BIND
 def test_other_threads_are_not_in_the_transaction(delivery: str) -> None:
     """As with untracked classes: what another thread writes stays when the transaction is aborted."""
     thread = threading.Thread(target=lambda: Account(number=6).save())
@@ -218,6 +229,7 @@ def test_other_threads_are_not_in_the_transaction(delivery: str) -> None:
     assert operations(7) == []
 
 
+@NEEDS_BIND
 def test_the_first_write_of_all_may_be_in_a_transaction(mongodb: Database) -> None:
     """The store is made beside the caller's transaction, not in it."""
     with configured():
@@ -439,6 +451,7 @@ def test_on_error_log(mongodb: Database, mongodb_client: Any, caplog: pytest.Log
         assert operations() == ["create", "external", "update"]
 
 
+@NEEDS_BIND
 def test_a_broken_store_in_the_callers_transaction(
     atomic: None, mongodb: Database, mongodb_client: Any
 ) -> None:

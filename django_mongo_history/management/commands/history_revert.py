@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_history import context, revert
 from django_mongo_history.core.model import VersionRecord
-from django_mongo_history.management import arguments
+from django_mongo_history.management import arguments, lines
 from django_mongo_history.management.base import HistoryCommand, one_line, progress_bar
 from django_mongo_history.query import Conditions
 from django_mongo_history.reading import Source
@@ -118,16 +118,22 @@ class Command(HistoryCommand):
             if moment is not None and not users:
                 return revert.plan_since(selection.targets(), moment, force=force, progress=progress)
             doers: Counter[str] = Counter()
-            records = _counted(
-                selection.records(Conditions(after=moment, users=users, changeset=changeset)), doers
-            )
+            wanted = Conditions(after=moment, users=users, changeset=changeset)
+            drops = selection.drops(wanted)
             plan = revert.plan_take_back(
-                records, revert_of=changeset or moment, force=force, keeps_versions=False, progress=progress
+                _counted(selection.records(wanted), doers),
+                drops=drops,
+                revert_of=changeset or moment,
+                force=force,
+                keeps_versions=False,
+                progress=progress,
             )
-        if changeset is not None and not doers:
+        if changeset is not None and not doers and not drops:
             raise CommandError(f"--changeset: no version belongs to {changeset}.")
         for doer, count in doers.items():
             self.stdout.write(f"Taking back {count} versions of {doer}.")
+        for drop in drops:
+            self.stdout.write(f"Taking back: {lines.dropped(drop.tombstone)}")
         return plan
 
     def _show(self, plan: Plan) -> None:

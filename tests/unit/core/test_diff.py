@@ -281,10 +281,27 @@ def test_what_is_no_plain_container_changes_whole(name: str) -> None:
     assert [entry[:2] for entry in patch.entries] == [("change", ["x"])]
 
 
-def test_twice_the_same_key_at_the_top_is_refused() -> None:
-    """Such a document has no state, so no patch leads to it."""
-    with pytest.raises(ValueError, match="duplicate keys"):
-        diff.diff_images(doc(("a", 1)), doc(("a", 1), ("a", 2)))
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (doc(("a", 1)), doc(("a", 1), ("a", 2))),
+        (doc(("a", 1), ("b", 1), ("a", 2)), doc(("b", 1))),
+        (doc(("a", 1), ("b", 1), ("a", 2)), doc(("a", 2), ("b", 1), ("a", 1))),
+    ],
+)
+def test_twice_the_same_key_at_the_top_changes_as_a_whole(before: bytes, after: bytes) -> None:
+    """No tree holds such a document, so the patch is one change of all of it, byte for byte both ways."""
+    encoded = diff.diff_images(before, after)
+    patch = diff.Patch(diff.decode_entries(encoded.patch), encoded.key_order)
+    assert [entry[:2] for entry in patch.entries] == [("change", [])]
+    assert values.encode(diff.apply_in_place(patch, values.decode_any(before))) == after
+    assert values.encode(diff.apply_in_place(diff.invert(patch), values.decode_any(after))) == before
+
+
+def test_of_documents_that_change_as_a_whole_the_differing_names_are_known() -> None:
+    """They are what `touching` looks for."""
+    before, after = doc(("a", 1), ("a", 2), ("b", 1), ("c", 3)), doc(("a", 1), ("a", 3), ("b", 1), ("d", 3))
+    assert diff.diff_images(before, after).paths == [("a",), ("c",), ("d",)]
 
 
 # -- stored form --------------------------------------------------------------------------------------------------------

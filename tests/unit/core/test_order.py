@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -14,20 +15,22 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from django_mongo_history.core import order
-from django_mongo_history.core.model import CLOCK_BIT, Entry, Operation
+from django_mongo_history.core.model import CLOCK_BIT, HINT_BIT, Entry, Operation
 from django_mongo_history.core.order import CLOCK_WINDOW_S, CLUSTER_WINDOW_S
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 START = 1_700_000_000
+HINT = HINT_BIT | 1
+STRICT = 1
 
 
-def entry(number: int, link: tuple[str | None, str | None], seconds: int, inc: int = 1) -> Entry:
+def entry(number: int, link: tuple[str | None, str | None], seconds: int, inc: int = HINT) -> Entry:
     before, after = (None if state is None else state.encode() for state in link)
     version_id = ObjectId(f"65f0000000000000{number:08x}")
     return Entry(version_id, 1, Timestamp(START + seconds, inc), Operation.UPDATE, AT, before, after)
 
 
-def history(states: Sequence[str | None], seconds: Sequence[int], inc: int = 1) -> list[Entry]:
+def history(states: Sequence[str | None], seconds: Sequence[int], inc: int = HINT) -> list[Entry]:
     """Versions that lead from each state to the next, as the clocks said it."""
     return [
         entry(number, link, second, inc)
@@ -60,7 +63,7 @@ def noisy_histories(
         states = [None, *(f"state {number}" for number in range(length))]
     else:
         states = draw(st.lists(st.sampled_from(alphabet), min_size=length + 1, max_size=length + 1))
-    inc = 1 if window == CLUSTER_WINDOW_S else CLOCK_BIT
+    inc = HINT if window == CLUSTER_WINDOW_S else CLOCK_BIT
     return history(states, [second + off for second, off in zip(true, noise, strict=True)], inc)
 
 
@@ -204,3 +207,72 @@ def test_a_repeated_state_makes_no_gap_of_its_own(true: list[Entry]) -> None:
     """A history without gaps is read without gaps where most of its states differ."""
     assume(len({one.before for one in true}) > 0.7 * len(true))
     assert gaps(order.arrange(true)) == 0
+
+
+# -- what is certain --------------------------------------------------------------------------------------------------
+
+
+def test_writes_of_transactions_never_change_places() -> None:
+    """Their order is strict: where it leaves a gap, somebody wrote past the tracker."""
+    states = [("A", "B"), ("A", "B"), ("B", "A")]  # B became A again past the tracker
+    true = [entry(number, link, number, STRICT) for number, link in enumerate(states)]
+    assert order.arrange(true) == true
+    hints = [entry(number, link, number) for number, link in enumerate(states)]
+    assert order.arrange(hints) != hints
+
+
+@given(noisy_histories(alphabet="ABC"), st.sets(st.integers(0, 11)), st.sampled_from([b"A", b"B", None]))
+def test_strict_order_is_kept_beside_hints(true: list[Entry], strict: set[int], live: bytes | None) -> None:
+    """Hints may move around them."""
+    mixed = [
+        replace(one, order=Timestamp(one.order.time, STRICT if number in strict else HINT))
+        for number, one in enumerate(true)
+    ]
+    certain = [one for one in order.arrange(mixed, live) if one.order.inc == STRICT]
+    assert certain == sorted(certain, key=order.sort_key)
+
+
+def test_the_live_document_says_how_a_history_ends() -> None:
+    """A, B, past the tracker A, B, A: with the end in sight there is no reason to change the stored order."""
+    true = [entry(0, ("A", "B"), 0), entry(1, ("A", "B"), 1), entry(2, ("B", "A"), 2)]
+    assert order.arrange(true, b"A") == true
+    assert order.arrange(true, b"B") == [true[0], true[2], true[1]]
+
+
+def test_a_hint_beside_the_live_document_is_put_right() -> None:
+    """All links fit, and only the end tells that two versions have changed places."""
+    first, second = entry(0, ("A", "B"), 1), entry(1, ("B", "A"), 0)
+    assert order.arrange([first, second], b"A") == [first, second]
+    assert order.arrange([first, second], b"B") == [second, first]
+
+
+def test_a_history_begins_with_no_document() -> None:
+    """Of two orders the one that needs no state from before all history is likelier."""
+    create, update, back = entry(0, (None, "A"), 2), entry(1, ("A", "B"), 1), entry(2, ("B", "A"), 0)
+    assert order.arrange([create, update, back], b"A") == [create, update, back]
+
+
+@given(noisy_histories(alphabet="ABC"), st.sampled_from([b"A", b"B", b"C", None]))
+def test_arranging_never_derives_more(true: list[Entry], live: bytes | None) -> None:
+    """Counted as readers see it, from no document to the live one."""
+
+    def derived(entries: Sequence[Entry]) -> int:
+        return gaps(entries) + (entries[0].before is not None) + (entries[-1].after != live)
+
+    stored = sorted(true, key=order.sort_key)
+    assert derived(order.arrange(true, live)) <= derived(stored)
+
+
+@pytest.mark.parametrize("inc", [HINT, CLOCK_BIT])
+def test_links_from_nothing_to_the_live_document_need_no_clock(inc: int) -> None:
+    """A clock that jumps by hours and days changes nothing where no state comes twice."""
+    true = history([None, *"ABCDEF"], [0, 3600, -7200, 86_400, -86_400, 5], inc)
+    assert order.arrange(true, b"F") == true
+
+
+def test_links_that_prove_nothing_do() -> None:
+    """Where a state comes twice, or an end is missing, nothing moves further than clocks can be wrong."""
+    repeated = history([None, *"ABA"], [0, 7200, 300])
+    assert order.arrange(repeated, b"A") == [repeated[0], repeated[2], repeated[1]]
+    torn = history([None, "A", "B"], [7200, 0])
+    assert order.arrange(torn, b"C") == torn[::-1]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from django_mongo_history.core import overlay, policy, values
-from django_mongo_history.core.elements import DOCUMENT
+from django_mongo_history.core.elements import ARRAY, DOCUMENT
 from django_mongo_history.core.overlay import AmbiguousListError
 from django_mongo_history.core.policy import Policy
 from tests.strategies import doc, documents, pairs, policies
@@ -30,6 +30,14 @@ def test_the_tracked_part_is_the_state(pair: tuple[bytes, bytes], rules: Policy)
     except AmbiguousListError:
         return
     assert policy.prune(whole, rules) == state
+
+
+@pytest.mark.parametrize("there", [[{"a": 1, "s": 9}, {"a": 2}], [{"a": 1, "s": 9}]])
+def test_a_list_that_counts_oddly_counts_as_the_state_does(there: list[Any]) -> None:
+    """Names of places in the state are what the document gets, whether its elements are the same or not."""
+    state = doc(("l", (ARRAY, doc(("0", {"a": 1}), ("2", {"a": 2})))))
+    wanted = doc(("l", (ARRAY, doc(("0", {"a": 1, "s": 9}), ("2", {"a": 2})))))
+    assert overlay.lay_over(state, doc(("l", there)), SECRET) == wanted
 
 
 @given(documents, policies)
