@@ -5,23 +5,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure, WriteConcernError
 from pymongo.results import BulkWriteResult, DeleteResult, UpdateResult
 
 from django_mongo_history.capture import works
 from django_mongo_history.capture.running import Run
-from django_mongo_history.capture.works import Failure, Insert, Many, Single
+from django_mongo_history.capture.tally import COUNTS, Tally, blank_counts, merge
+from django_mongo_history.capture.wording import as_of_a_write
+from django_mongo_history.capture.works import Failure, Insert, Many, Refused, Single
 from django_mongo_history.core.identity import id_bytes, place_of, write_of
 from django_mongo_history.core.model import Write
 from django_mongo_history.delivery.atomic import TransactionRefusedError
 from django_mongo_history.delivery.base import Outcome, Work
+from django_mongo_history.driver import topology
 from django_mongo_history.driver.images import Images
 
-_COUNTS: Final = ("nInserted", "nUpserted", "nMatched", "nModified", "nRemoved")
 _WORTH_READING: Final = 4
 """Requests that are cheaper together: three commands do them all, one or two each of them alone."""
 _ORDER_OF_KINDS: Final = {
@@ -71,19 +73,33 @@ class Batch:
     parts: Sequence[Part]
     call: Callable[[list[Any], Any], Any]
     needs_transaction: bool = True
+    done: dict[str, Any] = field(default_factory=blank_counts)
+    """What the last attempt did, whatever came of it afterwards."""
+    position: int = 0
+    """How far it got."""
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
-        counts = blank_counts()
+        self.done, self.position = blank_counts(), 0
         writes: list[Write] = []
         for stretch in _stretches(self.parts) if transactional else ([part] for part in self.parts):
             done = self._together(stretch, session) if len(stretch) >= _WORTH_READING else None
-            if done is None:
-                done = _one_after_the_other(stretch, session, transactional=transactional)
-            writes.extend(done.writes)
-            if isinstance(done.result, Failure):  # of a part on its own: what it wrote is recorded first
-                return Outcome(done.result, writes)
-            merge(counts, done.result)
-        return Outcome(counts, writes)
+            for outcome in self._alone(stretch, session, transactional) if done is None else [done]:
+                writes.extend(outcome.writes)
+                if isinstance(
+                    outcome.result, Failure
+                ):  # of a part on its own: what it wrote is recorded first
+                    return Outcome(outcome.result, writes)
+                merge(self.done, outcome.result)
+            self.position += len(stretch) if done is not None else 0
+        return Outcome(self.done, writes)
+
+    def _alone(self, stretch: Sequence[Part], session: Any, transactional: bool) -> Iterator[Outcome]:  # noqa: FBT001
+        for part in stretch:
+            outcome = part.work.attempt(session, transactional=transactional)
+            if not isinstance(outcome.result, Failure):
+                outcome.result = counted(part, outcome.result)
+            yield outcome
+            self.position += 1
 
     def original(self, session: Any) -> Any:
         return self.call([part.request for part in self.parts], session)
@@ -103,19 +119,7 @@ class Batch:
             for place in ids
             if place in befores or place in afters
         ]
-        return Outcome({**{name: result[name] for name in _COUNTS}, "upserted": upserted}, writes)
-
-
-def _one_after_the_other(parts: Sequence[Part], session: Any, *, transactional: bool) -> Outcome:
-    counts = blank_counts()
-    writes: list[Write] = []
-    for part in parts:
-        outcome = part.work.attempt(session, transactional=transactional)
-        writes.extend(outcome.writes)
-        if isinstance(outcome.result, Failure):
-            return Outcome(outcome.result, writes)
-        add(counts, part, outcome.result)
-    return Outcome(counts, writes)
+        return Outcome({**{name: result[name] for name in COUNTS}, "upserted": upserted}, writes)
 
 
 def _stretches(parts: Sequence[Part]) -> Iterator[list[Part]]:
@@ -146,61 +150,102 @@ def bulk_write(run: Run, requests: list[Any], options: dict[str, Any]) -> Any:
     parts = [_part(run, index, request, options) for index, request in enumerate(requests)]
     if not ordered:
         parts.sort(key=lambda part: _ORDER_OF_KINDS.get(type(part.request), 1))
-    counts, errors = blank_counts(), list[dict[str, Any]]()
+    tally = Tally()
     chunk_size = run.environment.chunk_size
     while parts:
         chunk, parts = parts[:chunk_size], parts[chunk_size:]
-        done, failure = _chunk(run, chunk, options)
-        merge(counts, done)
-        if failure is not None:
-            position, error = failure
-            errors.append({**error, "index": chunk[position].index})
-            parts = [] if ordered else chunk[position + 1 :] + parts
-    if errors and run.acknowledged:
-        errors.sort(key=lambda error: error["index"])
-        raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": [], **counts})
-    answer = {"writeErrors": [], "writeConcernErrors": [], **counts}
-    return BulkWriteResult(answer if run.acknowledged else {}, run.acknowledged)
+        failed = _chunk(run, chunk, options, tally)
+        if failed is not None:
+            parts = [] if ordered else chunk[failed + 1 :] + parts
+    return tally.answer(acknowledged=run.acknowledged)
 
 
-def _chunk(
-    run: Run, chunk: Sequence[Part], options: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[int, dict[str, Any]] | None]:
-    """What a chunk did, and where it failed: the position and the driver's own error."""
+def _chunk(run: Run, chunk: Sequence[Part], options: dict[str, Any], tally: Tally) -> int | None:
+    """Do the requests as far as the first that fails: its position is the answer."""
     if not run.can_see_in_transaction():
-        return _one_by_one(run, chunk, options)
+        return _one_by_one(run, chunk, options, tally)
+    batch = _batch(run, chunk, options)
     try:
-        return run.deliver(_batch(run, chunk, options), falls_back=False), None
+        tally.add(run.deliver(batch, falls_back=False))
     except TransactionRefusedError:
-        return _one_by_one(run, chunk, options)
+        return _one_by_one(run, chunk, options, tally)
+    except WriteConcernError as error:
+        tally.add(batch.done)
+        tally.late.append(error.details)
     except BulkWriteError as error:
         if run.is_joined():
             raise
-        failed = error.details["writeErrors"][0]
-        before = chunk[: failed["index"]]
-        done = run.deliver(_batch(run, before, options)) if before else blank_counts()
-        return done, (failed["index"], failed)
+        first = error.details["writeErrors"][0]
+        position: int = first["index"]
+        if position:
+            _chunk(run, chunk[:position], options, tally)
+        tally.fail(chunk[position].index, first)
+        return position
+    except OperationFailure as error:
+        if not run.is_joined() or error.has_error_label("TransientTransactionError"):
+            raise
+        raise _as_bulk_error(error, batch, tally) from None
+    return None
 
 
-def _one_by_one(
-    run: Run, chunk: Sequence[Part], options: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[int, dict[str, Any]] | None]:
-    counts = blank_counts()
+def _one_by_one(run: Run, chunk: Sequence[Part], options: dict[str, Any], tally: Tally) -> int | None:
     for position, part in enumerate(chunk):
+        batch = _batch(run, [part], options)
         try:
-            done = run.deliver(_batch(run, [part], options))
-            if done is None:  # it failed, and nobody waits for the error
-                return counts, (position, {})
-            merge(counts, done)
+            done = run.deliver(batch)
+            if done is None:
+                return position
+            tally.add(done)
+        except WriteConcernError as error:
+            tally.add(batch.done)
+            tally.late.append(error.details)
         except BulkWriteError as error:
-            return counts, (position, error.details["writeErrors"][0])
+            if error.details["writeErrors"]:
+                tally.fail(part.index, error.details["writeErrors"][0])
+                return position
+            tally.add({name: error.details[name] for name in (*COUNTS, "upserted")})
+            tally.late.extend(error.details["writeConcernErrors"])
         except OperationFailure:
             try:
                 _raise_as_bulk(run, part, options)
             except BulkWriteError as error:
-                return counts, (position, error.details["writeErrors"][0])
+                tally.fail(part.index, error.details["writeErrors"][0])
+                return position
             raise
-    return counts, None
+    return None
+
+
+def _as_bulk_error(error: OperationFailure, batch: Batch, tally: Tally) -> BulkWriteError:
+    """The error of a request that was done in another form, in a transaction that it has ended."""
+    worded = as_of_a_write(error)
+    tally.add(batch.done)
+    part = batch.parts[batch.position]
+    details = worded.details or {}
+    found = {name: details[name] for name in ("code", "errmsg", "keyPattern", "keyValue") if name in details}
+    tally.fail(part.index, {"index": part.index, **found, "op": _as_sent(part.request)})
+    return BulkWriteError(tally.details())
+
+
+def _as_sent(request: Any) -> Any:
+    """A request as the driver's errors show it."""
+    if isinstance(request, InsertOne):
+        return request._doc
+    own = {
+        name: value
+        for name, value in _own_options(request).items()
+        if name not in ("upsert", "array_filters")
+    }
+    if isinstance(request, (DeleteOne, DeleteMany)):
+        return {"q": request._filter, "limit": int(isinstance(request, DeleteOne)), **own}
+    filters = getattr(request, "_array_filters", None)
+    return {
+        "q": request._filter,
+        "u": request._doc,
+        "multi": isinstance(request, UpdateMany),
+        "upsert": bool(request._upsert),
+        **({} if filters is None else {"arrayFilters": filters}),
+        **own,
+    }
 
 
 def _raise_as_bulk(run: Run, part: Part, options: dict[str, Any]) -> None:
@@ -235,6 +280,9 @@ def _part(run: Run, index: int, request: Any, options: dict[str, Any]) -> Part:
     pinned = _pinned(run, query["_id"]) if works.pins_id(query) and "collation" not in own else None
     if isinstance(request, (UpdateMany, DeleteMany)):
         return Part(index, request, _many(run, request, own, shared), count, pinned)
+    if "sort" in own and not topology.sorts_updates(plain.database.client):
+        refused = Refused(lambda session: plain.bulk_write([request], **run.session_option(session)))
+        return Part(index, request, refused, count)
     change: dict[str, Any] = {"remove": True} if removes else {"update": update}
     single = Single(
         run.images,
@@ -313,29 +361,16 @@ def _delete_answer(found: Any, _after: bytes | None) -> Any:
     return works.delete_result(found, acknowledged=True)
 
 
-def blank_counts() -> dict[str, Any]:
-    """The counts of a batch that has done nothing, by the server's names."""
-    return {**dict.fromkeys(_COUNTS, 0), "upserted": []}
-
-
-def add(counts: dict[str, Any], part: Part, result: Any) -> None:
-    """Count the answer of one request."""
+def counted(part: Part, result: Any) -> dict[str, Any]:
+    """The answer of one request as counts."""
     if isinstance(result, BulkWriteResult):  # the caller's own call, where nothing was found
         done = result.bulk_api_result
         upserted = [{**one, "index": part.index} for one in done["upserted"]]
-        merge(counts, {**{name: done[name] for name in _COUNTS}, "upserted": upserted})
-        return
-    found = part.count(result)
-    merge(counts, {**blank_counts(), **found})
+        return {**{name: done[name] for name in COUNTS}, "upserted": upserted}
+    found = {**blank_counts(), **part.count(result)}
     if "upserted_id" in found:
-        counts["upserted"].append({"index": part.index, "_id": found["upserted_id"]})
-
-
-def merge(counts: dict[str, Any], more: dict[str, Any]) -> None:
-    """Add up counts."""
-    for name in _COUNTS:
-        counts[name] += more[name]
-    counts["upserted"].extend(more["upserted"])
+        found["upserted"] = [{"index": part.index, "_id": found.pop("upserted_id")}]
+    return found
 
 
 def _count_insert(_result: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ Chunks walk by `_id`, so a document is written once even where the update takes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, WriteConcernError
 from pymongo.results import DeleteResult, InsertManyResult, UpdateResult
@@ -16,8 +17,12 @@ from pymongo.results import DeleteResult, InsertManyResult, UpdateResult
 from django_mongo_history.capture import works
 from django_mongo_history.capture.running import Run
 from django_mongo_history.capture.works import Insert, Many, TooManyError
+from django_mongo_history.core import elements, values
 from django_mongo_history.core.identity import id_of
 from django_mongo_history.core.model import ABSENT
+
+_SAMPLE: Final = 20
+_SIZE: Final = {"size": {"$bsonSize": "$$ROOT"}}
 
 
 def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
@@ -27,7 +32,7 @@ def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
     ordered = options.get("ordered", True)
     sent = [works.with_id(document) for document in documents]
     inserted, errors, late = 0, list[dict[str, Any]](), list[Any]()
-    pending = list(_chunks(len(sent), run.environment.chunk_size))[::-1]
+    pending = list(_chunks(len(sent), _chunk_size(run, sent)))[::-1]
     while pending:
         low, high = pending.pop()
         try:
@@ -60,6 +65,16 @@ def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
     # The driver knows no ids of raw documents.
     ids = [document["_id"] for document in sent if not isinstance(document, RawBSONDocument)]
     return InsertManyResult(ids, run.acknowledged)
+
+
+def _chunk_size(run: Run, documents: list[Any]) -> int:
+    """How many of them go into one transaction: `CHUNK_SIZE`, fewer of large ones, judged by some of them."""
+    sample = documents[:: max(1, len(documents) // _SAMPLE)]
+    try:
+        size = sum(len(works.encoded(document, run.images)) for document in sample) // len(sample)
+    except (BSONError, ValueError, OverflowError, TypeError):
+        return run.environment.chunk_size  # what cannot be sent fails in the driver's own words
+    return min(run.environment.chunk_size, max(1, works.LARGEST_CHUNK // size))
 
 
 def _insert(run: Run, documents: list[Any], options: dict[str, Any]) -> None:
@@ -168,13 +183,24 @@ def _chunked(
 def _next_ids(run: Run, query: Any, last: Any, options: dict[str, Any]) -> list[Any]:
     # $expr compares across types, in BSON order; a plain $gt would stay within one type.
     beyond = query if last is ABSENT else {"$and": [query, {"$expr": {"$gt": ["$_id", {"$literal": last}]}}]}
-    collation = {"collation": options["collation"]} if options.get("collation") is not None else {}
     found = run.images.find(
         beyond,
         run.session,
-        projection={"_id": 1},
+        projection={"_id": 1, **(_SIZE if run.images.computes else {})},
         sort=[("_id", 1)],
         limit=run.environment.chunk_size,
-        **collation,
+        **{name: options[name] for name in ("collation", "let") if options.get(name) is not None},
     )
-    return [id_of(image) for image in found]
+    ids: list[Any] = []
+    size = 0
+    for image in found:
+        size += _size_of(image)
+        if ids and size > works.LARGEST_CHUNK:
+            break
+        ids.append(id_of(image))
+    return ids
+
+
+def _size_of(image: bytes) -> int:
+    found = elements.find_value(image, b"size")
+    return 0 if found is None else int(values.decode_value(found.kind, found.value))

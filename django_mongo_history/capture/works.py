@@ -105,6 +105,20 @@ def with_id(document: Any) -> Any:
 
 
 @dataclass(slots=True)
+class Refused:
+    """What the server refuses in the caller's form, though it would do it in ours: the caller's own call."""
+
+    call: Call
+    needs_transaction: bool = False
+
+    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
+        return Outcome(self.call(session))
+
+    def original(self, session: Any) -> Any:
+        return self.call(session)
+
+
+@dataclass(slots=True)
 class Single:
     """
     A write of at most one document: update, replacement or removal.
@@ -245,10 +259,7 @@ class Many:
     needs_transaction: bool = True
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
-        limited = {} if self.limit is None else {"limit": self.limit + 1}
-        befores = list(self.images.find(self.query, session, **self.options, **limited))
-        if self.limit is not None and len(befores) > self.limit:
-            raise TooManyError
+        befores = self._befores(session)
         query = self.query if transactional or not befores else _only(self.query, befores)
         try:
             result = self.call(query, session)
@@ -262,6 +273,18 @@ class Many:
 
     def original(self, session: Any) -> Any:
         return self.call(self.query, session)
+
+    def _befores(self, session: Any) -> list[bytes]:
+        if self.limit is None:
+            return list(self.images.find(self.query, session, **self.options))
+        found: list[bytes] = []
+        size = 0
+        for image in self.images.find(self.query, session, **self.options, limit=self.limit + 1):
+            found.append(image)
+            size += len(image)
+            if len(found) > self.limit or (len(found) > 1 and size > LARGEST_CHUNK):
+                raise TooManyError
+        return found
 
     def _deleted(self, befores: Iterable[bytes]) -> list[Write]:
         return [write_of(self.namespace, before, None) for before in befores]
@@ -296,8 +319,12 @@ class Many:
         return [write_of(self.namespace, before, afters.get(identity)) for identity, before in olds.items()]
 
 
+LARGEST_CHUNK: Final = 64 * 1024 * 1024
+"""Bytes of documents in one transaction, whatever their number: the server keeps them and their versions in its cache."""
+
+
 class TooManyError(Exception):
-    """A write of many documents found more of them than one transaction shall hold."""
+    """A write of many documents found more of them than one transaction shall hold, or larger ones."""
 
 
 def _only(query: Any, befores: list[bytes]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ ROWS: Final = (
         "int",
         rules.whole(1, 10_000),
         1000,
-        "Up to how many documents one write of many documents is one command and one transaction.",
+        "Up to how many documents one write of many documents is one command and one transaction, 64 MB of them at most.",
         "documents",
     ),
     Row(

@@ -88,14 +88,17 @@ def summary(results: Sequence[Result]) -> str:
             f"{result.row.name}: skipped {count}: {reason}"
             for reason, count in sorted(result.counts.skips.items())
         ]
-    for result in results:
-        if not result.missing:
-            lines += [f"{result.row.name}: left out: {line}" for line in _left_out(result.row)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_left_out([result.row for result in results if not result.missing])])
 
 
-def _left_out(row: Row) -> list[str]:
-    return [f"{', '.join(names)} ({reason})" for part in row.parts for reason, names in part.left_out.items()]
+def _left_out(rows: Sequence[Row]) -> list[str]:
+    """A line for each reason, with the rows that share it."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for part in row.parts:
+            for reason, names in part.left_out.items():
+                found.setdefault(f"{', '.join(names)} ({reason})", []).append(row.name)
+    return [f"{', '.join(names)}: left out: {line}" for line, names in found.items()]
 
 
 def _table(results: Sequence[Result]) -> list[str]:

@@ -911,11 +911,7 @@ def _failing_batches(session: Any) -> list[Any]:
     ]
 
 
-@cases(
-    images=None,
-    modes=REPLICA_SETS,
-    open="an error of a single request is raised as it is, not as BulkWriteError",
-)
+@cases(images=None, modes=REPLICA_SETS)
 def errors_of_batches_in_transactions(see: See) -> None:
     _fail_in_transactions(see, _failing_batches)
 

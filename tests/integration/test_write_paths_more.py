@@ -18,11 +18,13 @@ from bson.code import Code
 from mongoengine import fields, signals
 from mongoengine.context_managers import switch_db
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, ReturnDocument, UpdateMany, UpdateOne
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, WriteConcernError
 from pymongo.write_concern import WriteConcern
 
 from django_mongo_history import history_of
+from django_mongo_history.capture import works
 from tests.judge import Do, Judge, configured, tracking
 
 CHUNK_SIZE = 4
@@ -600,12 +602,19 @@ def test_write_concerns_that_cannot_be_met(mongodb: Database, mode: str, name: s
     with configured(DELIVERY=mode), tracking(Pen):
         error, documents = _unmet(mongodb, name)
         assert documents == plain[1]
-        if not name.startswith("bulk"):  # whose error does not have the driver's counts
-            assert (type(error), error.code) == (type(plain[0]), plain[0].code)
+        assert (type(error), error.code) == (type(plain[0]), plain[0].code)
+        if name.startswith("bulk"):
+            assert _told(error) == _told(plain[0])
         for key in {1, *(found["_id"] for found in documents)}:
             found = [str(v.operation) for v in history_of(Pen, key)]
             assert found[0] == "create"
             assert "external" not in found
+
+
+def _told(error: Any) -> dict[str, Any]:
+    """The counts of a batch, and which concerns were not met: once for each command, which are others here."""
+    late = {(one["code"], one["errmsg"]) for one in error.details["writeConcernErrors"]}
+    return {**error.details, "writeConcernErrors": late}
 
 
 def _unmet(database: Database, name: str) -> tuple[Any, list[Any]]:
@@ -614,3 +623,31 @@ def _unmet(database: Database, name: str) -> tuple[Any, list[Any]]:
     with pytest.raises((WriteConcernError, BulkWriteError)) as caught:
         UNMET_WRITES[name](collection)
     return caught.value, list(database["pen"].find())
+
+
+# -- chunks by bytes --------------------------------------------------------------------------------------------------
+
+
+def test_large_documents_go_in_smaller_chunks(mongodb: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk is bounded in bytes, too: one transaction holds no more, and each document is written once."""
+    monkeypatch.setattr(works, "LARGEST_CHUNK", 5_000)
+    transactions: list[int] = []
+    started = ClientSession.start_transaction
+    monkeypatch.setattr(
+        ClientSession,
+        "start_transaction",
+        lambda *args, **options: transactions.append(1) or started(*args, **options),
+    )
+    with configured(DELIVERY="atomic"), tracking(Pen):
+        c = Pen._get_collection()
+        c.insert_many([{"_id": n, "text": "x" * 1_000, "uses": 0} for n in range(20)])
+        assert len(transactions) == 5
+        transactions.clear()
+        assert c.update_many({}, {"$inc": {"uses": 1}}).modified_count == 20
+        assert len(transactions) == 1 + 5
+        wanted = {"$expr": {"$eq": ["$uses", "$$now"]}}
+        assert c.update_many(wanted, {"$set": {"uses": 7}}, let={"now": 1}).modified_count == 20
+        assert c.delete_many({}).deleted_count == 20
+        for n in range(20):
+            assert [v.operation for v in history_of(Pen, n)] == ["create", "update", "update", "delete"]
+            assert [v.state["uses"] for v in history_of(Pen, n)[:3]] == [0, 1, 7]
