@@ -145,6 +145,7 @@ class _Chunk:
     size: int
     room: int | None
     needs_transaction: bool = True
+    is_callers_call: bool = False
     upto: Any = ABSENT
     is_last: bool = False
     missing: list[bytes] = field(default_factory=list)

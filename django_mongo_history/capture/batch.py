@@ -73,6 +73,7 @@ class Batch:
     parts: Sequence[Part]
     call: Callable[[list[Any], Any], Any]
     needs_transaction: bool = True
+    is_callers_call: bool = False
     done: dict[str, Any] = field(default_factory=blank_counts)
     """What the last attempt did, whatever came of it afterwards."""
     position: int = 0

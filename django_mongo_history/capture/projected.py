@@ -28,6 +28,7 @@ class Projected:
     call: Callable[..., Any]
     read: Callable[[Any, Any], Any]
     needs_transaction: bool = True
+    is_callers_call: bool = False
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         parts = self.single.parts

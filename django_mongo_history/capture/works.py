@@ -50,6 +50,7 @@ class Insert:
     documents: list[Any]
     call: Call
     needs_transaction: bool = False
+    is_callers_call: bool = True
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         answer: Any
@@ -110,6 +111,7 @@ class Refused:
 
     call: Call
     needs_transaction: bool = False
+    is_callers_call: bool = True
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         return Outcome(self.call(session))
@@ -133,6 +135,7 @@ class Single:
     call: Call
     answer: Callable[[Found, bytes | None], Any]
     needs_transaction: bool = field(init=False)
+    is_callers_call: bool = field(default=False, init=False)
     _swaps: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -257,6 +260,7 @@ class Many:
     limit: int | None = None
     has_filters: bool = False
     needs_transaction: bool = True
+    is_callers_call: bool = False
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         befores = self._befores(session)

@@ -123,11 +123,13 @@ def _attempt(job: Job, session: Any) -> Outcome:
     except OperationFailure as error:
         if error.code in _NO_TRANSACTIONS:
             raise TransactionRefusedError(str(error)) from error
-        if error.has_error_label(_TRANSIENT):
+        if error.has_error_label(_TRANSIENT) or job.work.is_callers_call:
             raise
-        _abort(session)
-        raise_original(job, session)
-        raise _AgainError from error
+        failed = error
+    # Outside of `except`: nobody shall see our form's error as the context of his own.
+    _abort(session)
+    raise_original(job, session)
+    raise _AgainError from failed
 
 
 def _finish(finish: Finish, outcome: Outcome, session: Any) -> list[VersionRecord]:

@@ -30,6 +30,9 @@ class Work(Protocol):
     needs_transaction: bool
     """Whether images on both sides are certain only inside a transaction (not for a lone findAndModify)."""
 
+    is_callers_call: bool
+    """Whether an attempt is the caller's own call, so that its errors need not be asked for again."""
+
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         """Do the write in `session` (None: the driver's own) and see both images of every document it changed."""
         ...

@@ -36,6 +36,7 @@ class Replacement:
     together: bool
     stale: set[tuple[int, bytes]] = field(default_factory=set)
     needs_transaction: bool = True
+    is_callers_call: bool = False
 
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         writes = self._fresh(session)

@@ -162,7 +162,7 @@ def save_new(see: See) -> None:
     see(lambda: Recipe.objects(pk=made.pk).get())
 
 
-@cases(again={"atomic": 1})
+@cases()
 def save_new_with_key(see: See) -> None:
     see(lambda: recipe(1).save())
     see(lambda: recipe(1, title="another").save())
@@ -238,7 +238,7 @@ def save_condition(see: See) -> None:
     see(lambda: recipe(5).save(save_condition={"minutes": 77}))
 
 
-@cases(again={"atomic": 6, "sync": 2, "standalone": 2})
+@cases(again={"atomic": 2, "sync": 2, "standalone": 2})
 def save_of_duplicates(see: See) -> None:
     recipe(1, code="a").save()
     see(lambda: recipe(2, code="a").save())
@@ -680,7 +680,7 @@ def insert(see: See) -> None:
     see(lambda: Recipe.objects(minutes=3).create(title="created", minutes=4))
 
 
-@cases(again={"atomic": 7})
+@cases(again={"atomic": 2})
 def insert_mistakes(see: See) -> None:
     see(lambda: Recipe.objects.insert([]))
     see(lambda: Recipe.objects.insert([Cook(name="no recipe")]))

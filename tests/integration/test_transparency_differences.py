@@ -249,9 +249,9 @@ def test_documents_that_are_too_large(database: Database[Any]) -> None:
 
 
 def test_a_sort_in_a_batch(database: Database[Any], mongodb_client: Any) -> None:
-    """Servers before 8.0 refuse it of an update; findAndModify obeys."""
+    """Servers before 8.0 refuse it of an update, where findAndModify would obey: so do we."""
     request = pymongo.UpdateOne({"name": "b"}, {"$set": {"count": 50}}, sort={"_id": -1})
     plain, tracked = in_both_ways(lambda: Cobble._get_collection().bulk_write([request]))
     version = mongodb_client.server_info()["versionArray"][0]
     assert isinstance(plain[0], OperationFailure) == (version < 8)
-    assert [one["count"] for one in tracked[1]] == [1, 2, 50]
+    assert (type(tracked[0]), tracked[1]) == (type(plain[0]), plain[1])

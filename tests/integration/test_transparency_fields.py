@@ -132,7 +132,7 @@ def owners() -> list[Keeper]:
     return Keeper.objects.insert([Keeper(id=key(n), name=f"o{n}", city="c") for n in (1, 2, 3)])
 
 
-@cases(images={"atomic": 2, "sync": 2, "standalone": 3}, again={"atomic": 1})
+@cases(images={"atomic": 2, "sync": 2, "standalone": 3})
 def sequences(see: See) -> None:
     """As many numbers as without tracking, not one more."""
     one = see(lambda: Ticket(text="a").save())
