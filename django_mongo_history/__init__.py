@@ -12,6 +12,7 @@ from django_mongo_history.context import extra_change_info, rationale, suppress_
 from django_mongo_history.core.model import ABSENT, HIDDEN, Change, Operation, UserRef
 from django_mongo_history.errors import (
     BrokenChainError,
+    CollectionExistsError,
     ConflictError,
     ConversionError,
     DeliveryError,
@@ -19,15 +20,29 @@ from django_mongo_history.errors import (
     HiddenFieldError,
     HistoryError,
     NotTrackedError,
+    ReasonRequiredError,
     StoreError,
     UntrackedFieldError,
     VersionNotFoundError,
 )
 
 if TYPE_CHECKING:
-    from django_mongo_history.api import append_change_info, changeset, changesets, history_of, track, untrack
+    from django_mongo_history.api import (
+        append_change_info,
+        changeset,
+        changesets,
+        history_of,
+        is_modified,
+        track,
+        untrack,
+    )
+    from django_mongo_history.query import LiveDocument, VanishedDocument
+    from django_mongo_history.record_changes import RecordChanges
 
-_LAZY = frozenset({"append_change_info", "changeset", "changesets", "history_of", "track", "untrack"})
+_LAZY = frozenset(
+    {"append_change_info", "changeset", "changesets", "history_of", "is_modified", "track", "untrack"}
+)
+_OF_QUERY = frozenset({"LiveDocument", "VanishedDocument"})
 
 __version__ = "0.1.0"
 
@@ -36,23 +51,29 @@ __all__ = [
     "HIDDEN",
     "BrokenChainError",
     "Change",
+    "CollectionExistsError",
     "ConflictError",
     "ConversionError",
     "DeliveryError",
     "DocumentDeletedError",
     "HiddenFieldError",
     "HistoryError",
+    "LiveDocument",
     "NotTrackedError",
     "Operation",
+    "ReasonRequiredError",
+    "RecordChanges",
     "StoreError",
     "UntrackedFieldError",
     "UserRef",
+    "VanishedDocument",
     "VersionNotFoundError",
     "append_change_info",
     "changeset",
     "changesets",
     "extra_change_info",
     "history_of",
+    "is_modified",
     "rationale",
     "suppress_history",
     "track",
@@ -61,6 +82,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "RecordChanges":
+        from django_mongo_history import record_changes
+
+        return record_changes.RecordChanges
+    if name in _OF_QUERY:
+        from django_mongo_history import query
+
+        return getattr(query, name)
     if name in _LAZY:
         from django_mongo_history import api
 

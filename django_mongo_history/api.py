@@ -5,7 +5,7 @@ What users call. Arguments are checked here; the work is done further in.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,23 +14,36 @@ from bson import ObjectId
 from django_mongo_history import context, documents, runtime
 from django_mongo_history.context import UNSET, Block
 from django_mongo_history.core.model import ABSENT
-from django_mongo_history.query import Changeset, ClassHistory, History, find_changesets
+from django_mongo_history.query import (
+    Changeset,
+    Changesets,
+    ClassHistory,
+    History,
+    changesets_named,
+    find_changesets,
+)
 from django_mongo_history.registry import label_of
 
 
-def track(
+def track(  # noqa: PLR0913 - each is a key of an entry of the settings
     document_class: type[Any],
     *,
     untracked: Sequence[str] = (),
     hidden: Sequence[str] = (),
     delivery: str | None = None,
+    get_user: Callable[[type[Any]], Any] | str | None = None,
+    get_remote_addr: Callable[[type[Any]], Any] | str | None = None,
+    get_extra: Callable[[type[Any]], Any] | str | None = None,
+    require_reason: bool | None = None,
 ) -> None:
     """
     Track a class, its subclasses with it, from the next write on: the same as an entry of `TRACKED_DOCUMENTS`.
 
-    Paths are attribute or database names, through lists without an index, `*` for any key.
+    Paths are attribute or database names, through lists without an index, `*` for any key. `get_...` are called at
+    each write with the class that is written, and answer, or give NotImplemented to leave it to the base's, the project's
+    and the request. `require_reason`: whether a write without a reason is refused; None as the project.
     Raises: TypeError for what is no document class with a collection of its own; ValueError for a path that names no
-    field, or an identity that cannot be left out.
+    field, an identity that cannot be left out, or something that cannot be called.
     """
     if not documents.is_document_class(document_class):
         raise TypeError(
@@ -41,8 +54,14 @@ def track(
             f"track(): {document_class.__name__} is a time series; MongoDB cannot tell its changes apart"
         )
     options: dict[str, Any] = {"untracked": list(untracked), "hidden": list(hidden)}
-    if delivery is not None:
-        options["delivery"] = delivery
+    given = {
+        "delivery": delivery,
+        "get_user": get_user,
+        "get_remote_addr": get_remote_addr,
+        "get_extra": get_extra,
+        "require_reason": require_reason,
+    }
+    options |= {name: value for name, value in given.items() if value is not None}
     spec = runtime.spec_of(label_of(document_class), options)
     runtime.register(runtime.tracked_from(document_class, spec, runtime.current().settings))
 
@@ -72,9 +91,20 @@ def history_of(
     document_class = type(subject)
     source = sources.of_instance(subject, using=using, collection=collection)
     key = documents.primary_key_of(subject) if pk is UNSET else pk
-    if key is None:
-        return History(sources, source, ABSENT)
-    return History(sources, source, documents.exact_id(document_class, key, source.codec_options))
+    exact = ABSENT if key is None else documents.exact_id(document_class, key, source.codec_options)
+    is_its_own = pk is UNSET and using is None and collection is None
+    return History(sources, source, exact, document=subject if is_its_own else None)
+
+
+def is_modified(document: Any) -> bool:
+    """
+    Whether a save of this instance would record a version now: `bool(document.history.pending())`.
+
+    Raises: TypeError for a class; NotTrackedError; see `History.pending`.
+    """
+    if isinstance(document, type):
+        raise TypeError(f"is_modified(): expected a document, got the class {document.__name__}")
+    return bool(history_of(document).pending())
 
 
 def changeset(
@@ -101,21 +131,29 @@ def changesets(
     user: Any = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    touching: type[Any] | None = None,
+    touching: Any = None,
     reason: str | None = None,
-) -> list[Changeset]:
+    newest_first: bool = False,
+) -> Changesets:
     """
-    The changesets that fulfil every condition, oldest first; with `id`, that one.
+    The changesets that fulfil every condition, oldest first, as a lazy sequence; with `id`, that one.
 
-    Bounds: `since` and `until` are inclusive, aware. `touching` is a tracked class.
-    Raises: ValueError for a naive moment or an id that is none; NotTrackedError.
+    Bounds: `since` and `until` are inclusive, aware. `touching` is a tracked class, or a document of one.
+    Cost: see `Changesets`; a `reason` or the label of a user alone has no index, and walks all versions between the
+    bounds. Raises: ValueError for a naive moment or an id that is none; NotTrackedError.
     """
     if id is not None:
         if not ObjectId.is_valid(id):
             raise ValueError(f"changesets(): {id!r} is no id of a changeset")
-        return [Changeset(runtime.sources(), ObjectId(id))]
+        return changesets_named(runtime.sources(), ObjectId(id))
     return find_changesets(
-        runtime.sources(), user=user, since=since, until=until, touching=touching, reason=reason
+        runtime.sources(),
+        user=user,
+        since=since,
+        until=until,
+        touching=touching,
+        reason=reason,
+        newest_first=newest_first,
     )
 
 
@@ -123,6 +161,7 @@ def append_change_info(document: Any, **info: Any) -> None:
     """
     Put values into `extra` of the next version of this document, and of no other.
 
+    A text called `reason` or `rationale` is that version's reason, over any other.
     Raises: NotTrackedError; ValueError for a document without a primary key (use `extra_change_info` around its
     first save); TypeError or ValueError for a value that BSON cannot hold.
     """

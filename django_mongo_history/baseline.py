@@ -182,7 +182,9 @@ class _Chunk:
 
     def records(self) -> list[VersionRecord]:
         source = self.source
-        recorder = Recorder(source.environment, source.tracked.document_class, context.capture_context())
+        environment, tracked = source.environment, source.tracked
+        captured = environment.capture(tracked.document_class, tracked)
+        recorder = Recorder(environment, tracked.document_class, captured)
         found = []
         for image in self.missing:
             key = source.key(id_of(image))

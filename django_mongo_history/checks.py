@@ -17,7 +17,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.utils.module_loading import import_string
 from pymongo.errors import PyMongoError
 
-from django_mongo_history import conf
+from django_mongo_history import conf, runtime
 from django_mongo_history.conf import Kind, TrackedSpec
 from django_mongo_history.documents import (
     database_of,
@@ -118,14 +118,15 @@ def check_shadowed_fields(**_: Any) -> list[CheckMessage]:
 def check_attribute(**_: Any) -> list[CheckMessage]:
     """W002: a class that has something else where its history shall be."""
     attribute = conf.load().attribute
+    wanted = {tracked.document_class: (tracked.spec.document, attribute) for tracked in _tracked()}
     return [
         Warning(
-            f"{tracked.spec.document} has something else named {attribute!r}, where its history was to be",
+            f"{label} has something else named {name!r}, where its history was to be",
             hint="Set MONGO_HISTORY['ATTRIBUTE'] to another name, or use history_of(document).",
             id="mongo_history.W002",
         )
-        for tracked in _tracked()
-        if attribute in field_names(tracked.document_class) or _has_other(tracked.document_class, attribute)
+        for document_class, (label, name) in {**_registered(), **wanted}.items()
+        if name in field_names(document_class) or _has_other(document_class, name)
     ]
 
 
@@ -142,6 +143,28 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
     text = f"MIDDLEWARE: {stack[own[0]]!r} stands before {stack[min(authentication)]!r}"
     hint = "Put it after, so that the request has its user."
     return [Error(text, hint=hint, id="mongo_history.E009")]
+
+
+@register(TAG)
+def check_callables(**_: Any) -> list[CheckMessage]:
+    """E011: a dotted path that names nothing that can be called, so that versions would not say who or why."""
+    settings = conf.load()
+    keys = ("get_user", "get_remote_addr", "get_extra")
+    named = [(f"MONGO_HISTORY[{key.upper()!r}]", getattr(settings, key)) for key in keys]
+    named += [
+        (f"TRACKED_DOCUMENTS: {key!r} of {spec.document!r}", getattr(spec, key))
+        for spec in settings.tracked_documents
+        for key in keys
+    ]
+    return [
+        Error(
+            f"{place}: {path!r} cannot be called: {error}",
+            hint="Give the dotted path of a function, or of a static or class method, that takes the document class.",
+            id="mongo_history.E011",
+        )
+        for place, path in named
+        if isinstance(path, str) and (error := _not_called(path)) is not None
+    ]
 
 
 @register(TAG, Tags.database)
@@ -169,12 +192,31 @@ def _tracked() -> Iterator[_Tracked]:
             yield _Tracked(spec, found)
 
 
+def _registered() -> dict[type[Any], tuple[str, str]]:
+    """The classes that are tracked by now, those of `track()` too: dotted path, and where their history is to be."""
+    if not runtime.is_configured():
+        return {}
+    current = runtime.current()
+    return {
+        tracked.document_class: (tracked.label, current.settings.attribute)
+        for tracked in current.environment.registry
+    }
+
+
 def _imported(dotted: str) -> Any:
     """What the path names, or the exception that came instead."""
     try:
         return import_string(dotted)
     except Exception as error:  # noqa: BLE001 - a project's module may raise anything, which the check then tells
         return error
+
+
+def _not_called(path: str) -> Exception | None:
+    try:
+        conf.find_callable(path)
+    except Exception as error:  # noqa: BLE001 - as above
+        return error
+    return None
 
 
 def _kind_of(found: Any) -> str:

@@ -52,6 +52,10 @@ class ConflictError(HistoryError):
     """
 
 
+class CollectionExistsError(HistoryError):
+    """A collection is to be written whose name belongs to another one. `collection` is that name, nothing was written."""
+
+
 class StoreError(HistoryError):
     """A version could not be stored or read for a reason that is the store's."""
 
@@ -61,6 +65,14 @@ class DeliveryError(HistoryError):
     A version could not be delivered.
 
     `written` says whether the document itself was written; `records` holds the undelivered versions.
+    """
+
+
+class ReasonRequiredError(HistoryError):
+    """
+    A write without a reason, where the settings ask for one. It was refused before it reached the server.
+
+    `document_class` is the class whose documents it would have written.
     """
 
 

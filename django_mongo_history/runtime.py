@@ -20,11 +20,13 @@ from pymongo.errors import ConnectionFailure
 from pymongo.write_concern import WriteConcern
 
 from django_mongo_history import conf, documents
-from django_mongo_history.capture.attach import Attachments
+from django_mongo_history.capture.attach import Attachments, before_delete
 from django_mongo_history.conf.tracked import read_tracked
+from django_mongo_history.core.finders import Finders
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.delivery.environment import Environment
+from django_mongo_history.documents.guarding import guard_deletes
 from django_mongo_history.errors import StoreError
 from django_mongo_history.query import Sources
 from django_mongo_history.registry import Registry, Tracked, label_of
@@ -57,6 +59,7 @@ _MOST_STORES: Final = 256
 """Stores kept open; a project with a database for each tenant may have more, and opens those again."""
 _prepared: set[tuple[int, str, str]] = set()
 _attribute: Callable[[type, str | None], None] | None = None
+_on_configured: list[Callable[[], None]] = []
 
 
 def current() -> Runtime:
@@ -65,6 +68,11 @@ def current() -> Runtime:
         configure()
     assert _runtime is not None
     return _runtime
+
+
+def is_configured() -> bool:
+    """Whether the settings have been read; asking does not read them."""
+    return _runtime is not None
 
 
 def configure() -> None:
@@ -83,8 +91,11 @@ def configure() -> None:
             timeout_s=settings.transaction_timeout_s,
             raises=settings.on_error == "raise",
             on_reverted=_announce,
+            finders=_finders(settings),
+            requires_reason=settings.require_reason,
         )
         _runtime = Runtime(settings, environment, _attachments())
+        _guard(environment)
         for tracked in kept:
             register(tracked)
         for problem in conf.problems():
@@ -93,6 +104,15 @@ def configure() -> None:
             document_class = _import(spec.document)
             if document_class is not None and _register_by_settings(document_class, spec, settings):
                 _runtime.by_settings.add(document_class)
+        for call in _on_configured:
+            call()
+
+
+def on_configured(call: Callable[[], None]) -> None:
+    """Have `call` called each time the settings have been read: now too, where they have been."""
+    _on_configured.append(call)
+    if _runtime is not None:
+        call()
 
 
 def _attachments() -> Attachments:
@@ -104,6 +124,7 @@ def register(tracked: Tracked) -> None:
     with _lock:
         runtime = current()
         runtime.environment.registry.add(tracked)
+        _guard(runtime.environment)
         runtime.attachments.attach(tracked.document_class)
         if _attribute is not None:
             _attribute(tracked.document_class, runtime.settings.attribute)
@@ -124,10 +145,16 @@ def unregister(document_class: type) -> None:
     with _lock:
         runtime = current()
         runtime.environment.registry.remove(document_class)
+        _guard(runtime.environment)
         runtime.attachments.detach(document_class)
         runtime.by_settings.discard(document_class)
         if _attribute is not None:
             _attribute(document_class, None)
+
+
+def _guard(environment: Environment) -> None:
+    """Where a write may need a reason, a delete must say so before its cascades."""
+    guard_deletes(before_delete if environment.may_require_reason() else None)
 
 
 def on_register(put_attribute: Callable[[type, str | None], None]) -> None:
@@ -160,6 +187,17 @@ def tracked_from(document_class: type[Any], spec: conf.TrackedSpec, settings: co
         delivery=spec.delivery,
         renamed={old: documents.translate_path(document_class, new)[0] for old, new in spec.renamed.items()},
         collections=spec.collections,
+        finders=_finders(spec),
+        requires_reason=spec.require_reason,
+    )
+
+
+def _finders(asked: conf.Settings | conf.TrackedSpec) -> Finders:
+    """The functions that settings or an entry name."""
+    return Finders(
+        user=conf.as_callables(asked.get_user),
+        remote_addr=conf.as_callables(asked.get_remote_addr),
+        extra=conf.as_callables(asked.get_extra),
     )
 
 

@@ -10,8 +10,9 @@ from enum import Enum
 from typing import Any
 
 from django_mongo_history import documents
-from django_mongo_history.capture.collection import RecordingMethods, Subject, recording
+from django_mongo_history.capture.collection import RecordingMethods, Subject
 from django_mongo_history.capture.drops import Drops
+from django_mongo_history.capture.stamping import plainly, recorded
 from django_mongo_history.delivery.environment import Environment
 
 
@@ -78,13 +79,21 @@ class Attachments:
 
     def _record(self, document_class: type[Any], collection: Any) -> Any:
         self.refresh()
-        return recording(collection, Subject(document_class, self._environment))
+        return recorded(collection, Subject(document_class, self._environment))
 
 
 def plain_of(collection: Any) -> Any:
     """The driver's collection beneath a recording one; any other as it is."""
     # Without an underscore the name would hide a sub-collection of it.
-    return collection._plain() if isinstance(collection, RecordingMethods) else collection  # noqa: SLF001
+    beneath = plainly(collection)
+    return beneath._plain() if isinstance(beneath, RecordingMethods) else beneath  # noqa: SLF001
+
+
+def before_delete(collection: Any, query: Callable[[], Any]) -> None:
+    """For `documents.guard_deletes`: raises ReasonRequiredError while files and cascades are still there."""
+    recording = plainly(collection) if not isinstance(collection, RecordingMethods) else collection
+    if isinstance(recording, RecordingMethods):
+        recording._refuse_removal(query)  # noqa: SLF001 - see above
 
 
 def _is_wrapped(member: type, kind: _Kind, wrapped: set[_Wrapped], *, inherits: bool) -> bool:

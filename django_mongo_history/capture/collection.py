@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo import InsertOne, UpdateMany, UpdateOne
 from pymongo.collection import Collection, ReturnDocument
 from pymongo.errors import OperationFailure
 from pymongo.results import InsertOneResult
@@ -20,6 +21,7 @@ from django_mongo_history import context
 from django_mongo_history.capture import arguments, batch, bulk, works
 from django_mongo_history.capture.projected import projected
 from django_mongo_history.capture.running import Run
+from django_mongo_history.capture.strictness import Check, Reach
 from django_mongo_history.capture.wording import as_of_a_write
 from django_mongo_history.core import policy
 from django_mongo_history.core.after_image import touched_paths
@@ -55,21 +57,40 @@ class RecordingMethods:
 
     def _is_recording(self) -> bool:
         environment = self._subject.environment()
-        return not context.is_suppressed() and environment.registry.concerns(self._subject.document_class)
+        return not context.is_suppressed() and environment.records(self._subject.document_class)
 
-    def _run(self, session: Any, update: Any = None) -> Run:
+    def _run(self, session: Any, reach: Callable[[], Iterable[Reach]], update: Any = None) -> Run:
+        """The call on its way. `reach`: what it is about, asked only where a reason may be required."""
         environment = self._subject.environment()
+        document_class = self._subject.document_class
         client = self._images.plain.database.client
         in_transaction = session is not None and session.in_transaction
+        session = session if session is not None else topology.bound_session(client)
+        captured = self._captured(session, reach)
         return Run(
             environment=environment,
-            document_class=self._subject.document_class,
+            document_class=document_class,
             images=self._images,
             acknowledged=in_transaction or self._acknowledged(),  # transactions have a concern of their own
-            session=session if session is not None else topology.bound_session(client),
-            captured=context.capture_context(),
+            session=session,
+            captured=captured,
             is_sync=update is not None and self._is_untracked(update),
         )
+
+    def _captured(self, session: Any, reach: Callable[[], Iterable[Reach]]) -> context.Captured:
+        """Who and why. Raises: ReasonRequiredError."""
+        environment, document_class = self._subject.environment(), self._subject.document_class
+        captured = environment.capture(document_class, environment.registry.concerned(document_class))
+        if not captured.has_reason and environment.may_require_reason():
+            Check(environment, document_class, self._images, captured, session)(reach())
+        return captured
+
+    def _refuse_removal(self, query: Callable[[], Any]) -> None:
+        """Raise what a removal of these documents would raise for want of a reason."""
+        if self._is_recording():
+            self._captured(
+                topology.bound_session(self._images.plain.database.client), lambda: [Reach(query())]
+            )
 
     def _acknowledged(self) -> bool:
         return True
@@ -92,7 +113,7 @@ class RecordingMethods:
         named = arguments.named("insert_one", 1, args, options)
         if not self._is_recording() or named is None or not _is_fit(named, document):
             return self._beneath("insert_one")(document, *args, **options)
-        run = self._run(named.pop("session", None))
+        run = self._run(named.pop("session", None), lambda: [Reach(document=document)])
         sent = works.with_id(document)
 
         def call(session: Any) -> Any:
@@ -109,7 +130,9 @@ class RecordingMethods:
             documents = list(documents) or given  # an iterator that has nothing is refused in other words
         if not self._is_recording() or named is None or not _is_fit(named, *_sequence(documents)):
             return self._beneath("insert_many")(documents, *args, **options)
-        return bulk.insert_many(self._run(named.pop("session", None)), list(documents), named)
+        sent = list(documents)
+        run = self._run(named.pop("session", None), lambda: [Reach(document=one) for one in sent])
+        return bulk.insert_many(run, sent, named)
 
     # -- updates ---------------------------------------------------------------------------------------------------
 
@@ -131,7 +154,7 @@ class RecordingMethods:
             return self._beneath("update_many")(filter, update, *args, **options)
         if works.pins_id(filter):
             return self._record_update("update_many", filter, update, named)
-        run = self._run(named.pop("session", None), update)
+        run = self._run(named.pop("session", None), lambda: [Reach(filter, options=named)], update)
         with _worded(run):
             return bulk.update_many(run, filter, update, named)
 
@@ -149,7 +172,11 @@ class RecordingMethods:
     def _record_update(self, name: str, filter: Any, update: Any, options: dict[str, Any]) -> Any:
         """An update or replacement of one document at most."""
         is_replacement = name == "replace_one"
-        run = self._run(options.pop("session", None), None if is_replacement else update)
+        run = self._run(
+            options.pop("session", None),
+            lambda: [Reach(filter, options=options)],
+            None if is_replacement else update,
+        )
         replacement = works.encoded(update, run.images) if is_replacement else None
 
         def call(session: Any) -> Any:
@@ -181,13 +208,13 @@ class RecordingMethods:
             return self._beneath("delete_many")(filter, *args, **options)
         if works.pins_id(filter):
             return self._record_removal("delete_many", filter, named)
-        run = self._run(named.pop("session", None))
+        run = self._run(named.pop("session", None), lambda: [Reach(filter, options=named)])
         with _worded(run):
             return bulk.delete_many(run, filter, named)
 
     def _record_removal(self, name: str, filter: Any, options: dict[str, Any]) -> Any:
         """A removal of one document at most."""
-        run = self._run(options.pop("session", None))
+        run = self._run(options.pop("session", None), lambda: [Reach(filter, options=options)])
 
         def call(session: Any) -> Any:
             return getattr(run.images.plain, name)(filter, **options, **run.session_option(session))
@@ -231,7 +258,8 @@ class RecordingMethods:
         return self._record_find_and(name, filter, sent, named)
 
     def _record_find_and(self, name: str, filter: Any, sent: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        run = self._run(options.pop("session", None), *sent)
+        query = options.get("query", filter)
+        run = self._run(options.pop("session", None), lambda: [Reach(query, options=options)], *sent)
         asked = options.pop(
             "query", filter
         )  # as the driver has it: the keyword goes before the first argument
@@ -269,9 +297,21 @@ class RecordingMethods:
             or not all(arguments.is_request(one, acknowledged=self._is_answered(named)) for one in requests)
         ):
             return self._beneath("bulk_write")(requests, *args, **options)
-        run = self._run(named.pop("session", None))
+        run = self._run(named.pop("session", None), lambda: self._reaches(requests))
         with _worded(run):
             return batch.bulk_write(run, list(requests), named)
+
+    def _reaches(self, requests: Iterable[Any]) -> Iterator[Reach]:
+        """What the requests of a `bulk_write` are about, without those that can change untracked paths only."""
+        for request in requests:
+            if isinstance(request, InsertOne):
+                yield Reach(document=request._doc)  # noqa: SLF001 - requests show what they hold by no public name
+                continue
+            upserts = bool(getattr(request, "_upsert", False))
+            is_update = isinstance(request, (UpdateOne, UpdateMany))
+            if upserts or not is_update or not self._is_untracked(request._doc):  # noqa: SLF001
+                collation = getattr(request, "_collation", None)
+                yield Reach(request._filter, options={"upsert": upserts, "collation": collation})  # noqa: SLF001
 
     def _is_answered(self, options: dict[str, Any]) -> bool:
         session = options.get("session")

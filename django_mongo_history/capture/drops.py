@@ -17,11 +17,13 @@ from bson import ObjectId
 from bson.timestamp import Timestamp
 
 from django_mongo_history import context, documents
+from django_mongo_history.capture.strictness import Check, Reach
 from django_mongo_history.core.model import order_from_clock
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.delivery.base import cluster_time
 from django_mongo_history.delivery.environment import Environment
 from django_mongo_history.driver import collections, topology
+from django_mongo_history.driver.images import images_over
 from django_mongo_history.errors import StoreError
 
 logger: Final = logging.getLogger("django_mongo_history")
@@ -40,10 +42,10 @@ class Drops:
     def __call__(self, document_class: type[Any], drop: Callable[[], Any]) -> Any:
         """Record the drop, then make it; its answer."""
         environment = self.environment()
-        if context.is_suppressed() or not environment.registry.concerns(document_class):
+        if context.is_suppressed() or not environment.records(document_class):
             return drop()
         collection = documents.place_of(document_class)
-        if collection is None:
+        if collection is None or not _is_recorded(document_class, collection, environment):
             return drop()
         name = id(collection.database.client), str(collection.full_name)
         if name in _under_way.get():
@@ -54,6 +56,11 @@ class Drops:
             return drop()
         finally:
             _under_way.reset(token)
+
+
+def _is_recorded(document_class: type[Any], collection: Any, environment: Environment) -> bool:
+    """Whether the drop is none of a class in scopes only, outside of one of a document that it takes."""
+    return not environment.needs_scope(document_class) or context.has_scope(str(collection.full_name))
 
 
 def _record(document_class: type[Any], collection: Any, environment: Environment, way: str) -> None:
@@ -69,7 +76,10 @@ def _record(document_class: type[Any], collection: Any, environment: Environment
     if way == "versions":
         documents.recorded_collection(document_class).delete_many({})
         return
-    captured = context.capture_context()
+    captured = environment.capture(document_class, environment.registry.concerned(document_class))
+    if not captured.has_reason and environment.may_require_reason():
+        images = images_over(collection)
+        Check(environment, document_class, images, captured)([Reach({})])
     tombstone = Tombstone(
         id=ObjectId(),
         collection=str(collection.full_name),

@@ -5,7 +5,7 @@ One call on a recording collection on its way: which mode, which session, what i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bson
@@ -34,6 +34,8 @@ class Run:
     session: Any
     captured: context.Captured
     is_sync: bool = False
+    others: dict[type, context.Captured] = field(default_factory=dict)
+    """The same of classes that find it out in their own way, filled where it is needed."""
 
     @property
     def namespace(self) -> str:
@@ -90,7 +92,7 @@ class Run:
     def _delivered(self, work: Work, *, falls_back: bool) -> tuple[Any, list[VersionRecord]]:
         environment = self.environment
         plain = self.images.plain
-        recorder = Recorder(environment, self.document_class, self.captured)
+        recorder = Recorder(environment, self.document_class, self.captured, others=self.others)
         job = Job(work, recorder, environment.store_of(plain), plain, self.session, recorder.begin)
         joined = self.is_joined()
         try:

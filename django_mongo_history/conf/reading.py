@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from django_mongo_history.conf import rules
+from django_mongo_history.conf.callables import Named
 from django_mongo_history.conf.rows import Problem, Row, read_rows, wrong
 from django_mongo_history.conf.tracked import DELIVERIES, SETTING, TrackedSpec, read_tracked
 
@@ -101,6 +102,34 @@ ROWS: Final = (
         "The request header that names the request; None, or a value that is no plain text up to 128 characters,"
         " means a name of our own.",
     ),
+    Row(
+        "GET_USER",
+        "callable, dotted path or None",
+        rules.optional(rules.callable_or_path),
+        None,
+        "Called at each write with the document class: who is behind it, before the request's user is looked at.",
+    ),
+    Row(
+        "GET_REMOTE_ADDR",
+        "callable, dotted path or None",
+        rules.optional(rules.callable_or_path),
+        None,
+        "The same for the remote address.",
+    ),
+    Row(
+        "GET_EXTRA",
+        "callable, dotted path or None",
+        rules.optional(rules.callable_or_path),
+        None,
+        "The same for a dict of values for `extra`; a text called `reason` in it is the reason.",
+    ),
+    Row(
+        "REQUIRE_REASON",
+        "bool",
+        rules.flag,
+        default=False,
+        meaning="Whether a write that would be recorded without a reason is refused before it reaches the server.",
+    ),
 )
 
 
@@ -119,6 +148,10 @@ class Settings:
     attribute: str
     trusted_proxies: tuple[rules.Network, ...]
     request_id_header: str | None
+    get_user: Named
+    get_remote_addr: Named
+    get_extra: Named
+    require_reason: bool
     tracked_documents: tuple[TrackedSpec, ...]
 
 

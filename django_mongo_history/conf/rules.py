@@ -95,6 +95,18 @@ def dotted_path(value: Any) -> str:
     raise ValueError("expected the dotted path of a document class")
 
 
+def flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError("expected True or False")
+
+
+def callable_or_path(value: Any) -> Any:
+    if callable(value) or (isinstance(value, str) and _DOTTED.fullmatch(value)):
+        return value
+    raise ValueError("expected a callable, or the dotted path of one")
+
+
 def texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)) and all(isinstance(text, str) and text for text in value):
         return tuple(value)

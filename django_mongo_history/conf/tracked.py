@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django_mongo_history.conf import rules
+from django_mongo_history.conf.callables import Named
 from django_mongo_history.conf.rows import Kind, Problem, Row, read_rows, wrong
 
 SETTING: Final = "TRACKED_DOCUMENTS"
@@ -53,6 +54,34 @@ ENTRY_ROWS: Final = (
         "Paths as they were once, and as they are today.",
     ),
     Row("collections", "list of str", rules.texts, (), "Collections in which the documents lay once."),
+    Row(
+        "get_user",
+        "callable, dotted path or None",
+        rules.optional(rules.callable_or_path),
+        None,
+        "As `GET_USER`, for this class; asked first.",
+    ),
+    Row(
+        "get_remote_addr",
+        "callable, dotted path or None",
+        rules.optional(rules.callable_or_path),
+        None,
+        "As `GET_REMOTE_ADDR`, for this class; asked first.",
+    ),
+    Row(
+        "get_extra",
+        "callable, dotted path or None",
+        rules.optional(rules.callable_or_path),
+        None,
+        "As `GET_EXTRA`, for this class; its values go over the project's.",
+    ),
+    Row(
+        "require_reason",
+        "bool or None",
+        rules.optional(rules.flag),
+        None,
+        "As `REQUIRE_REASON`, for this class and those below it.",
+    ),
 )
 
 
@@ -66,6 +95,10 @@ class TrackedSpec:
     delivery: str | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
     collections: tuple[str, ...] = ()
+    get_user: Named = None
+    get_remote_addr: Named = None
+    get_extra: Named = None
+    require_reason: bool | None = None
 
 
 def read_tracked(given: Any) -> tuple[tuple[TrackedSpec, ...], list[Problem]]:

@@ -12,13 +12,19 @@ from django_mongo_history.context.blocks import (
     consume_appended,
     current_changeset,
     extra_change_info,
+    has_scope,
     is_suppressed,
     noted,
     open_changeset,
+    open_scope,
     rationale,
+    scope_of,
+    scoped,
     suppress_history,
 )
 from django_mongo_history.context.frames import Block, CarriedBlock
+from django_mongo_history.context.scopes import Scope
+from django_mongo_history.context.storable import comparable_key, storable_key
 from django_mongo_history.context.users import UNSET, Unset, user_ref
 
 __all__ = [
@@ -26,16 +32,23 @@ __all__ = [
     "Block",
     "Captured",
     "CarriedBlock",
+    "Scope",
     "Unset",
     "append_change_info",
     "capture_context",
+    "comparable_key",
     "consume_appended",
     "current_changeset",
     "extra_change_info",
+    "has_scope",
     "is_suppressed",
     "noted",
     "open_changeset",
+    "open_scope",
     "rationale",
+    "scope_of",
+    "scoped",
+    "storable_key",
     "suppress_history",
     "user_ref",
 ]

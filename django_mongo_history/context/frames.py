@@ -18,6 +18,8 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from bson import ObjectId
 
+from django_mongo_history.context.scopes import Scope
+from django_mongo_history.context.storable import Slot
 from django_mongo_history.context.users import User
 from django_mongo_history.core.model import RequestRef
 
@@ -37,7 +39,6 @@ class Note:
         self.is_spent = False
 
 
-Slot = tuple[str, Any]
 Notes = Mapping[Slot, tuple[Note, ...]]
 
 
@@ -62,7 +63,11 @@ class Frame:
     extra: Mapping[str, Any] = field(default_factory=dict)
     request: RequestRef | None = None
     suppressed: str | None = None
+    given: frozenset[str] = frozenset()
+    """What a block itself has said (`user`, `remote_addr`), so that the project's own finders are not asked for it."""
     notes: Notes = field(default_factory=dict)
+    scopes: tuple[Scope, ...] = ()
+    """Innermost first."""
 
 
 current: ContextVar[Frame] = ContextVar("django_mongo_history", default=Frame())  # noqa: B039 - it is frozen
@@ -182,6 +187,8 @@ def _leave(opener: object) -> None:
             return  # a context that never saw this block
         left = left.outer
     outer = cast(Frame, left.outer)
+    if left.scopes is not outer.scopes:
+        left.scopes[0].close()
     if left.changeset is outer.changeset:
         outer = outer if left.notes is outer.notes else replace(outer, notes=left.notes)
     else:

@@ -16,6 +16,10 @@ from bson.errors import BSONError
 from bson.int64 import Int64
 
 from django_mongo_history.core import values
+from django_mongo_history.core.model import DocumentKey
+
+Slot = tuple[str, Any]
+"""A document's key where keys are looked up: see `slot_of`."""
 
 _WRITABLE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 
@@ -41,6 +45,19 @@ def storable_key(key: Any) -> Any:
     except (BSONError, ValueError, TypeError, OverflowError):
         return storable_text(str(key))
     return key
+
+
+def slot_of(key: DocumentKey) -> Slot:
+    """A key for a dict, of a document."""
+    return key.collection, comparable_key(key.document_id)
+
+
+def comparable_key(key: Any) -> Any:
+    """Keys in a form that can be hashed: they may be documents, and to MongoDB 1, Int64(1) and 1.0 are one, True another."""
+    stored = storable_key(key)
+    if isinstance(stored, (int, float)) and not isinstance(stored, bool):
+        return ("number", stored)
+    return values.encode_value(stored)
 
 
 def _storable_value(name: Any, value: Any, place: str) -> Any:

@@ -7,8 +7,8 @@ Knows users by their attributes only: Django's, MongoEngine's and one's own look
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from enum import Enum
@@ -71,16 +71,14 @@ class User:
         # Finding out who the user is may itself write (a session, a last login): that write cannot wait for itself.
         if resolve is None or _is_resolving.get():
             return self._last
-        token = _is_resolving.set(True)
-        try:
-            return self._keep(resolve())
-        except Exception:
-            logger.warning(
-                "The user behind a write could not be found out; its version has none", exc_info=True
-            )
-            return None
-        finally:
-            _is_resolving.reset(token)
+        with resolving():
+            try:
+                return self._keep(resolve())
+            except Exception:
+                logger.warning(
+                    "The user behind a write could not be found out; its version has none", exc_info=True
+                )
+                return None
 
     def glance(self, glance: Callable[[], Any]) -> None:
         if self._is_known:
@@ -99,3 +97,18 @@ class User:
 
 
 _is_resolving: ContextVar[bool] = ContextVar("django_mongo_history_resolving", default=False)
+
+
+def is_resolving() -> bool:
+    """Whether this very moment somebody finds out who writes."""
+    return _is_resolving.get()
+
+
+@contextmanager
+def resolving() -> Iterator[None]:
+    """Finding out who writes: what is written meanwhile must not ask for the same."""
+    token = _is_resolving.set(True)
+    try:
+        yield
+    finally:
+        _is_resolving.reset(token)

@@ -61,6 +61,9 @@ def record_write(
     version_id = new_id()
     is_whole = before is write.before and after is write.after
     patch, key_order, changed = _patch(before, after, write.replaced if is_whole else None)
+    is_update = before is not None and after is not None  # creates and deletes touch no path, hidden or not
+    if hidden and is_update:
+        changed = _limited({*changed, *_prefixes_of(hidden)})
     keeps_whole = before is None or after is None or (patch is not None and len(patch) >= len(after))
     whole = before if after is None else after
     return _record(
@@ -73,7 +76,7 @@ def record_write(
         patch=patch,
         key_order=key_order or None,
         snapshot=whole if keeps_whole or around.policy.wants_snapshot(version_id) else None,
-        changed=_limited({*changed, *_prefixes_of(hidden)}) if hidden else changed,
+        changed=changed,
         hidden_changed=hidden,
     )
 

@@ -42,6 +42,14 @@ def find_label(label: str) -> type[Any] | None:
     return None
 
 
+def find_collection_class(collection: str) -> type[Any] | None:
+    """The topmost class whose documents lie in a collection of this name, in whatever database."""
+    for candidate in list(_document_registry.values()):
+        if is_document_class(candidate) and candidate._meta.get("collection") == collection:
+            return base_of_collection(candidate)
+    return None
+
+
 def connection_aliases() -> list[str]:
     """The names of the connections that there are."""
     return sorted(_connection_settings)
@@ -92,6 +100,12 @@ def sharing(document_class: type[Any]) -> Iterator[type[Any]]:
     for candidate in list(_document_registry.values()):
         if is_document_class(candidate) and _place(candidate) == place:
             yield candidate
+
+
+def classes_in(name: str) -> list[type[Any]]:
+    """All classes whose documents lie in a collection of this name, whatever the connection."""
+    found = [one for one in list(_document_registry.values()) if is_document_class(one)]
+    return [one for one in found if one._meta.get("collection") == name]
 
 
 def wrap_collection(document_class: type[Any], wrap: Wrap) -> None:

@@ -57,7 +57,7 @@ def translate_path(document_class: type[Any], path: str) -> NamePath:
     is taken as it is.
     Raises: ValueError with the reason.
     """
-    inside: _Inside = _family(document_class)
+    inside: _Inside = family_of(document_class)
     names: list[str] = []
     for part in path.split("."):
         if not part or part.startswith("$") or "\0" in part:
@@ -65,6 +65,23 @@ def translate_path(document_class: type[Any], path: str) -> NamePath:
         name, inside = _step(inside, part, path=path)
         names.append(name)
     return tuple(names)
+
+
+def attribute_path(document_class: type[Any], path: Sequence[str | int]) -> str:
+    """
+    The attribute names of a path of database names and list indexes, joined by dots: `("s", 0, "h")` to `"stats.0.hits"`.
+
+    What no field is stored as, or fields of several names in subclasses, keeps its database name.
+    """
+    inside: _Inside = family_of(document_class)
+    names: list[str] = []
+    for part in path:
+        if isinstance(part, int):
+            names.append(str(part))
+            continue
+        name, inside = _attribute_step(inside, part)
+        names.append(name)
+    return ".".join(names)
 
 
 def identity_paths(document_class: type[Any]) -> tuple[NamePath, ...]:
@@ -92,7 +109,7 @@ def field_names(document_class: type[Any]) -> frozenset[str]:
     """The attribute names of all its fields and its subclasses', without the primary key's."""
     return frozenset(
         name
-        for member in _family(document_class)
+        for member in family_of(document_class)
         for name, declared in member._fields.items()
         if name not in (_CLASS_FIELD, member._meta.get("id_field"))
     )
@@ -116,7 +133,7 @@ def _step(inside: _Inside, part: str, *, path: str) -> tuple[str, _Inside]:
 
 def _field_step(family: tuple[type[Any], ...], part: str, *, path: str) -> tuple[str, _Inside]:
     # Subclasses share the field objects that they inherit.
-    found = list({id(field): field for member in family for field in _fields_named(member, part)}.values())
+    found = list({id(field): field for member in family for field in fields_named(member, part)}.values())
     if not found:
         if any(member._dynamic for member in family):
             return part, _ANYTHING
@@ -129,6 +146,26 @@ def _field_step(family: tuple[type[Any], ...], part: str, *, path: str) -> tuple
     return names.pop(), _union([_interior(declared) for declared in found])
 
 
+def _attribute_step(inside: _Inside, stored: str) -> tuple[str, _Inside]:
+    """The attribute name of one part, and what lies inside of it."""
+    if isinstance(inside, fields.DictField):
+        return stored, _interior(inside.field)
+    if not isinstance(inside, tuple):
+        return stored, _ANYTHING
+    found = [
+        (name, declared)
+        for member in inside
+        for name, declared in member._fields.items()
+        if declared.db_field == stored
+    ]
+    names = {name for name, _declared in found}
+    if not found:
+        return stored, _ANYTHING
+    return names.pop() if len(names) == 1 else stored, _union(
+        [_interior(declared) for _name, declared in found]
+    )
+
+
 def _union(interiors: list[_Inside]) -> _Inside:
     """What may lie inside where subclasses declare one name each in their own way."""
     if all(isinstance(inside, tuple) for inside in interiors):
@@ -136,7 +173,8 @@ def _union(interiors: list[_Inside]) -> _Inside:
     return _ANYTHING if any(isinstance(inside, _Anything) for inside in interiors) else interiors[0]
 
 
-def _fields_named(member: type[Any], part: str) -> Iterator[BaseField]:
+def fields_named(member: type[Any], part: str) -> Iterator[BaseField]:
+    """The fields that a class has by this attribute name, else by this database name."""
     declared = member._fields
     if part in declared:
         yield declared[part]
@@ -153,7 +191,7 @@ def _interior(declared: Any) -> _Inside:
     if declared is None or isinstance(declared, fields.DynamicField):
         return _ANYTHING
     if isinstance(declared, (fields.EmbeddedDocumentField, fields.CachedReferenceField)):
-        return _family(declared.document_type)
+        return family_of(declared.document_type)
     if isinstance(declared, fields.GenericEmbeddedDocumentField):
         return _choices(declared)
     is_known = isinstance(declared, (fields.DictField, *_LEAVES)) and not isinstance(
@@ -165,12 +203,13 @@ def _interior(declared: Any) -> _Inside:
 def _choices(declared: Any) -> _Inside:
     """The classes that a generic embedded field may hold; without choices it may be any."""
     classes = [choice for choice in declared.choices or () if isinstance(choice, type)]
-    members = tuple(member for choice in classes for member in _family(choice))
+    members = tuple(member for choice in classes for member in family_of(choice))
     return members if members and len(classes) == len(declared.choices) else _ANYTHING
 
 
-def _family(document_class: type[Any]) -> tuple[type[Any], ...]:
-    below = (member for subclass in document_class.__subclasses__() for member in _family(subclass))
+def family_of(document_class: type[Any]) -> tuple[type[Any], ...]:
+    """The class and all below it."""
+    below = (member for subclass in document_class.__subclasses__() for member in family_of(subclass))
     return tuple(dict.fromkeys((document_class, *below)))
 
 

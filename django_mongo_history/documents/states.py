@@ -6,7 +6,7 @@ From raw states to documents and keys, and back: as MongoEngine would read them,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import bson
@@ -18,7 +18,9 @@ from mongoengine.errors import ValidationError
 from django_mongo_history.core import values
 from django_mongo_history.core.model import State
 from django_mongo_history.documents.classes import find_class
+from django_mongo_history.documents.leading import Fetch, lead, placeholder, without_fetching
 from django_mongo_history.documents.paths import is_document_class
+from django_mongo_history.documents.relations import Reference, codec_options_of
 
 
 def user_values(document: bytes, codec_options: CodecOptions[Any]) -> State:
@@ -67,36 +69,53 @@ def collection_of(document: Any) -> Any:
     return document._get_collection()
 
 
-def instance_of(document_class: type[Any], state: Mapping[str, Any]) -> Any:
+def instance_of(document_class: type[Any], state: Mapping[str, Any], fetch: Fetch | None = None) -> Any:
     """
     An unsaved instance of this state, of the class that its `_cls` names where that class is known.
 
-    What today's class cannot load is left out instead of failing: the state itself has it.
+    What today's class cannot load is left out instead of failing: the state itself has it. Nothing is queried; with
+    `fetch` its references lead to what that gives, once they are looked at.
     """
     found = find_class(state["_cls"]) if isinstance(state.get("_cls"), str) else None
     chosen = found if found is not None and issubclass(found, document_class) else document_class
     try:
-        return _from_son(chosen, state)
+        document = _from_son(chosen, state)
     except Exception:
         known = {declared.db_field for declared in chosen._fields.values()} | {"_id"}
         lenient = {
             name: value for name, value in state.items() if name in known and _loads(chosen, name, value)
         }
-        return _from_son(chosen, {**lenient, **({"_cls": chosen._class_name} if "_cls" in state else {})})
+        document = _from_son(chosen, {**lenient, **({"_cls": chosen._class_name} if "_cls" in state else {})})
+    if fetch is not None:
+        lead(document, fetch)
+    return document
 
 
-def load_problem(document_class: type[Any], state: Mapping[str, Any]) -> str | None:
-    """Why today's class cannot load this state; None where it can."""
+def load_problem(
+    document_class: type[Any], state: Mapping[str, Any], is_coming: Callable[[Reference], bool] | None = None
+) -> str | None:
+    """
+    Why today's class cannot load this state; None where it can.
+
+    `is_coming` says of what a cached reference points to that it will be there: MongoEngine fetches it on loading.
+    """
     name = state.get("_cls")
     if isinstance(name, str) and find_class(name) is None:
         return f"its class {name!r} is not known any more"
     chosen = find_class(name) if isinstance(name, str) else document_class
     if chosen is None or not is_document_class(chosen):
         return "its class is not known any more"
+
+    def made(target: type[Any], cached: Any) -> Any:
+        document = placeholder(target, cached)
+        key = exact_id(target, cached["_id"], codec_options_of(target))
+        is_there = is_coming is not None and is_coming(Reference(target, target._class_name, key))
+        return document if is_there else cached
+
     try:
         # As MongoEngine's own queries load it. Without references being followed on access it would copy every field
         # of the class for each document, and nobody accesses this one.
-        chosen._from_son(state, created=True)
+        chosen._from_son(state if is_coming is None else without_fetching(chosen, state, made), created=True)
     except Exception as error:
         return f"today's class cannot load it: {' '.join(str(error).split())}"
     return None
@@ -108,28 +127,6 @@ def state_key(document_class: type[Any], name: str) -> str:
     if name == "pk":
         return "_id"
     return str(declared.db_field) if declared is not None else name
-
-
-def reference_target(document_class: type[Any], name: str, value: Any) -> tuple[type[Any], Any] | None:
-    """
-    The class and key that a stored reference points to; None for an empty one.
-
-    Raises: ValueError for a field that is no reference.
-    """
-    if value is None:
-        return None
-    if isinstance(value, Mapping) and "_ref" in value:  # a generic reference carries its class
-        found = find_class(str(value.get("_cls")))
-        if found is None:
-            raise ValueError(
-                f"{name!r} points to the class {value.get('_cls')!r}, which is not known any more"
-            )
-        return found, value["_ref"].id
-    declared = document_class._fields.get(name)
-    target = getattr(declared, "document_type", None)
-    if target is None:
-        raise ValueError(f"{name!r} of {document_class.__name__} is no reference field")
-    return target, getattr(value, "id", value)
 
 
 def missing_files(document_class: type[Any], state: Mapping[str, Any], database: Any) -> list[str]:
@@ -145,7 +142,8 @@ def missing_files(document_class: type[Any], state: Mapping[str, Any], database:
 
 
 def _from_son(document_class: type[Any], state: Mapping[str, Any]) -> Any:
-    document = document_class._from_son(state, _auto_dereference=False, created=True)
+    fetched = without_fetching(document_class, state, placeholder)
+    document = document_class._from_son(fetched, _auto_dereference=False, created=True)
     document._created = True
     return document
 

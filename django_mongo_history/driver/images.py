@@ -204,6 +204,13 @@ def _is_replacement(update: Any) -> bool:
 _NAMES = {"array_filters": "arrayFilters", "bypass_document_validation": "bypassDocumentValidation"}
 
 
+def images_over(collection: Any) -> Images:
+    """What reads whole documents of this collection, of PyMongo or mongomock."""
+    if isinstance(collection, Collection):
+        return PyMongoImages(collection, computes=False)
+    return MongomockImages(collection)
+
+
 def _command_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The helper's arguments as the command wants them."""
     command = {_NAMES.get(name, name): value for name, value in parts.items() if value is not None}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from bson import ObjectId
 
@@ -24,6 +25,12 @@ class VersionFacts:
 
     __slots__ = ("_history", "_index", "_record", "_source", "_sources")
 
+    _sources: Sources
+    _source: Source
+    _record: VersionRecord | None
+    _history: DocumentHistory | None
+    _index: int | None
+
     def __init__(
         self,
         sources: Sources,
@@ -33,11 +40,11 @@ class VersionFacts:
         history: DocumentHistory | None = None,
         index: int | None = None,
     ) -> None:
-        self._sources = sources
-        self._source = source if history is None else history.source
-        self._record = record
-        self._history = history
-        self._index = index
+        self._learn("_sources", sources)
+        self._learn("_source", source if history is None else history.source)
+        self._learn("_record", record)
+        self._learn("_history", history)
+        self._learn("_index", index)
 
     # -- what it says ----------------------------------------------------------------------------------------------
 
@@ -57,7 +64,8 @@ class VersionFacts:
                 raise VersionNotFoundError(
                     f"version {self.id} of {self.document_id!r} is no longer in the store", version=self.id
                 )
-            self._index = found
+            self._learn("_index", found)
+            return found
         return self._index
 
     @property
@@ -95,7 +103,8 @@ class VersionFacts:
 
     @property
     def extra(self) -> dict[str, Any]:
-        return dict(self._context.extra)
+        """A private copy."""
+        return deepcopy(dict(self._context.extra))
 
     @property
     def request(self) -> RequestRef | None:
@@ -126,13 +135,14 @@ class VersionFacts:
     def _chain(self) -> DocumentHistory:
         if self._history is None:
             assert self._record is not None
-            self._history = read_document(self._source, self._record.document_id)
+            self._learn("_history", read_document(self._source, self._record.document_id))
+        assert self._history is not None
         return self._history
 
     @property
     def _stored(self) -> VersionRecord | None:
         if self._record is None:
-            self._record = self._chain.record(self.index)
+            self._learn("_record", self._chain.record(self.index))
         return self._record
 
     @property
@@ -144,6 +154,24 @@ class VersionFacts:
     def _tombstone(self) -> Tombstone | None:
         """The drop by which it is told of, of a derived delete."""
         return None if self._record is not None else self._chain.steps[self.index].tombstone
+
+    def _learn(self, name: str, value: Any) -> None:
+        """Keep what was read: the only way in which a version becomes another, and not for those who hold it."""
+        object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"{name!r} cannot be set: versions never change. Write the document; that makes a new version."
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name!r} cannot be deleted: versions never change.")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VersionFacts):

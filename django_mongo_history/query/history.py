@@ -12,11 +12,17 @@ from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import Change, Operation, UserRef
 from django_mongo_history.core.policy import name_path
 from django_mongo_history.errors import VersionNotFoundError
+from django_mongo_history.query.change_log import FieldChange, field_changes
+from django_mongo_history.query.hidden import hidden_between
+from django_mongo_history.query.materialized import AsOf, Materialized, materialized
 from django_mongo_history.query.moments import aware, rounded_up
+from django_mongo_history.query.pending import Pending, pending_of
+from django_mongo_history.query.relations import Places, Then, names
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.query.version import Version
 from django_mongo_history.reading import DocumentHistory, Source, read_document
 from django_mongo_history.reading.document import is_change, prefetch_states
+from django_mongo_history.reading.relations import referring
 from django_mongo_history.storage.base import Query
 
 _ROWS_AT_ONCE = 200
@@ -30,10 +36,11 @@ class History(Sequence[Version]):
     Cost: `len()` and finding a version read one index range and the live document; rows are read when they are needed.
     """
 
-    def __init__(self, sources: Sources, source: Source, document_id: Any) -> None:
+    def __init__(self, sources: Sources, source: Source, document_id: Any, *, document: Any = None) -> None:
         self._sources = sources
         self._source = source
         self._document_id = document_id
+        self._document = document
 
     def __len__(self) -> int:
         return len(self._read().steps)
@@ -91,16 +98,76 @@ class History(Sequence[Version]):
         since = aware(moment)
         return any(step.at is not None and step.at > since and is_change(step) for step in self._read().steps)
 
-    def diff(self, a: Version | int | datetime, b: Version | int | datetime | None = None) -> list[Change]:
+    def diff(
+        self,
+        a: Version | int | datetime,
+        b: Version | int | datetime | None = None,
+        *,
+        include_hidden: bool = False,
+    ) -> list[Change]:
         """
         What differs between two states: of versions, numbers (from 1), moments; `b` None is the document now.
 
-        Raises: VersionNotFoundError for a number that no version has; BrokenChainError.
+        Either may be the older one: `a` is the side that is called old. With `include_hidden` every hidden path that was
+        written in between is there too, with `HIDDEN` on both sides, and never a value; put back or not cannot be told.
+        Raises: VersionNotFoundError for a number that no version has, or a version of another document; TypeError for
+        what is none of the three; ValueError for a naive moment; BrokenChainError.
         """
         history = self._read()
-        left = self._state(history, a)
-        right = history.now() if b is None else self._state(history, b)
-        return reading.changes_between(left, right, self._source.codec_options)
+        left = self._place(history, a)
+        right = len(history.steps) - 1 if b is None else self._place(history, b)
+        before = None if left is None else history.after(left)
+        after = history.now() if b is None else None if right is None else history.after(right)
+        found = reading.changes_between(before, after, self._source.codec_options)
+        return [*found, *hidden_between(history, left, right)] if include_hidden else found
+
+    def referring(
+        self, document_class: type[Any], relation: str, *, at: datetime | None = None
+    ) -> Iterator[Version]:
+        """
+        The documents of a tracked class whose `relation` named this document at the moment `at` (None: now), as their
+        versions in force then, in the order of `_id`, streamed. Documents that are gone since are among them.
+
+        `relation`: a path through embedded documents, lists and maps to references, not through references.
+        Cost: every document of the class and its index entries are read once, and the rows of those that were written
+        after `at`. No index knows what pointed here at a moment. Memory: a chunk of documents.
+        Raises: NotTrackedError; ValueError for what is no relation, or for a naive moment; HiddenFieldError;
+        UntrackedFieldError; while streaming BrokenChainError at a document whose state then cannot be known.
+        """
+        instant = None if at is None else aware(at, name="at")
+        places = Places(self._sources)
+        found = referring(
+            self._sources.of_class(document_class),
+            relation,
+            lambda one: names(one, self._source, self._document_id, places),
+            instant,
+        )
+        return (self._version(history, index) for history, index in found)
+
+    def pending(self) -> Pending:
+        """
+        What a save of the instance, whose history this is, would record now; false where that is nothing.
+
+        Nothing is written, sent or marked: neither the database nor the instance is another one for it. `clean()`,
+        validation and signals do not run, so what they would change is not in it.
+        Cost: one look at the live document. Raises: ValueError for the history of a class and a key, where no instance
+        is; HistoryError where only the server could say what it would make of the save.
+        """
+        if self._document is None:
+            raise ValueError(
+                f"{self!r} is of no instance, so nothing can be pending: take `document.history.pending()`"
+            )
+        return pending_of(self._source, self._document)
+
+    @property
+    def changes(self) -> list[FieldChange]:
+        """
+        The changes of single fields, newest last: `.field`, `.old_value`, `.new_value`, `.timestamp`, `.version`.
+
+        Creates and deletes are none. Read afresh at each use. Raises: BrokenChainError.
+        Cost: every version of the document is read; for one field `versions(touching=...)` costs less.
+        """
+        return list(field_changes(self))
 
     def revert(self, since: datetime | None = None) -> Version | None:
         """
@@ -135,14 +202,16 @@ class History(Sequence[Version]):
             history.prefetch(places)
             yield from (self._version(history, place) for place in places)
 
-    def _state(self, history: DocumentHistory, side: Version | int | datetime) -> bytes | None:
+    def _place(self, history: DocumentHistory, side: Version | int | datetime) -> int | None:
+        """The index of the version in force; None before the first. Raises: as `diff`."""
         if isinstance(side, datetime):
-            index = history.index_at(aware(side))
-            return None if index is None else history.after(index)
-        index = history.index_of(side.id) if isinstance(side, Version) else int(side) - 1
+            return history.index_at(aware(side))
+        if isinstance(side, bool) or not isinstance(side, (Version, int)):
+            raise TypeError(f"expected a version, its number or an aware datetime, got {side!r}")
+        index = history.index_of(side.id) if isinstance(side, Version) else side - 1
         if index is None or not 0 <= index < len(history.steps):
             raise VersionNotFoundError(f"{self!r} has no version {side!r}", version=side)
-        return history.after(index)
+        return index
 
     def __repr__(self) -> str:
         return f"<History of {self._source.tracked.document_class.__name__} {self._document_id!r}>"
@@ -155,15 +224,26 @@ class ClassHistory:
         self._sources = sources
         self._source = source
 
-    def as_of(self, moment: datetime) -> Iterator[Any]:
+    def as_of(self, moment: datetime) -> AsOf:
         """
         Every document as it stood at `moment`, as unsaved instances, in the order of `_id`, streamed.
 
-        Documents without a version are as they are now. Memory: a chunk of documents.
+        Documents without a version are as they are now. References lead to documents as of the same moment, which are
+        read once they are looked at: that costs what `Version.follow` does, for each. Memory: a chunk of documents.
+        `as_of(moment).into(name)` writes them into a collection instead, to be queried.
         Raises: ValueError for a naive moment; BrokenChainError at a document whose state then cannot be known.
         """
         instant = aware(moment)
-        return self._as_of(instant)
+        return AsOf(
+            self._source,
+            instant,
+            instances=lambda: self._as_of(instant),
+            states=lambda: self._states(instant),
+        )
+
+    def materialized(self) -> list[Materialized]:
+        """The collections that `as_of(...).into(...)` has made of this class and that are still there, by name."""
+        return materialized(self._source)
 
     def states_as_of(self, moment: datetime) -> Iterator[dict[str, Any]]:
         """The same as raw states, without making instances."""
@@ -210,9 +290,9 @@ class ClassHistory:
                         yield version
 
     def _as_of(self, moment: datetime) -> Iterator[Any]:
+        then = Then.at(self._sources, moment)
         for state in self._states(moment):
-            values = documents.user_values(state, self._source.codec_options)
-            yield documents.instance_of(self._source.tracked.document_class, values)
+            yield then.instance(self._source.tracked.document_class, state, self._source)
 
     def _states(self, moment: datetime) -> Iterator[bytes]:
         for histories in reading.scan(self._source):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from bson import ObjectId
 
@@ -12,7 +12,7 @@ from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import Source
 from django_mongo_history.revert import Drop
-from django_mongo_history.storage.base import Query
+from django_mongo_history.storage.base import Mark, Query, Summary
 
 
 def records_of(
@@ -37,6 +37,29 @@ def records_of(
         if place not in known:
             known[place] = sources.of_record(record, near)
         yield known[place], record
+
+
+def marks_of(sources: Sources, query: Query, drops: Iterable[Mark]) -> Iterator[Mark]:
+    """
+    Where stored versions that fulfil the condition, and these drops, belong, sorted by (at, id) across stores; streamed.
+
+    Of all stores at once, newest first where the query says so. What belongs to no changeset is among them.
+    """
+    found = [source.store.marks(query) for source in _one_per_store(sources, None)]
+    return heapq.merge(*found, drops, key=lambda one: (one.at, one.id.binary), reverse=query.newest_first)
+
+
+def dropped_marks(sources: Sources, query: Query) -> list[Mark]:
+    """Where the drops that fulfil the condition belong, in the order that the query asks for."""
+    told = (drop.tombstone for drop in drops_of(sources, query))
+    return [Mark(one.at, one.id, one.changeset) for one in told]
+
+
+def summaries_of(sources: Sources, changesets: Sequence[ObjectId]) -> Iterator[Summary]:
+    """What these changesets are, of one store after another."""
+    if changesets:
+        for source in _one_per_store(sources, None):
+            yield from source.store.summaries(changesets)
 
 
 def drops_of(sources: Sources, *queries: Query, using: str | None = None) -> list[Drop]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
-
-from bson import ObjectId
 
 from django_mongo_history import documents, reading, revert
 from django_mongo_history.core import policy
 from django_mongo_history.core.model import Change, Operation, PatchEntries, State, VersionRecord
-from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import DocumentDeletedError, HiddenFieldError, UntrackedFieldError
 from django_mongo_history.query.facts import VersionFacts
-from django_mongo_history.query.records import drops_of, records_of
-from django_mongo_history.query.sources import Sources
-from django_mongo_history.reading import Source, read_document
+from django_mongo_history.query.records import records_of
+from django_mongo_history.query.relations import Places, Then
+from django_mongo_history.query.summaries import ChangesetFacts
+from django_mongo_history.reading import Source
 from django_mongo_history.reading.changes import patch_between
 from django_mongo_history.revert import Plan, Target
 from django_mongo_history.storage.base import Query
@@ -46,15 +43,20 @@ class Version(VersionFacts):
 
     @property
     def document(self) -> Any:
-        """An unsaved instance of the state, built leniently. Raises: DocumentDeletedError for a delete."""
-        state = self.state
+        """
+        An unsaved instance of the state, built leniently. Its references lead to documents as they were at `at`, which
+        are read once they are looked at.
+
+        Raises: DocumentDeletedError for a delete.
+        """
+        state = self._chain.after(self.index)
         if state is None:
             raise DocumentDeletedError(
                 f"Version {self.number} of {self.document_id!r} deleted the document; take `.previous` for what it was.",
                 document_id=self.document_id,
                 version=self.id,
             )
-        return documents.instance_of(self.document_class, state)
+        return Then.at(self._sources, self.at).instance(self.document_class, state, self._source)
 
     @property
     def changes(self) -> list[Change]:
@@ -115,21 +117,24 @@ class Version(VersionFacts):
         told = self._stored or self._tombstone
         return None if told is None or told.changeset is None else Changeset(self._sources, told.changeset)
 
-    def follow(self, field: str) -> Version | None:
+    def follow(self, relation: str) -> Any:
         """
-        The version in force at `at` of the document that a reference field pointed to; None for an empty field.
+        What a reference led to at `at`: the version in force then of the document that it named.
 
-        Raises: NotTrackedError where the document pointed to is of a class without history.
+        Shape: None for an empty reference, a list for a list, a dict for a map. `relation` is a path: through embedded
+        documents, through lists without an index, `*` for any key of a map; behind a reference it goes on in the document
+        that this led to. Of a class that is not tracked the answer is a `LiveDocument`, and a `VanishedDocument` where the
+        document did not exist then. A version whose `at` is None is asked for first versions. Of a delete it is None.
+        Cost: two queries for up to 1,000 documents of a collection, for each reference on the path.
+        Raises: ValueError for what is no reference; HiddenFieldError; UntrackedFieldError.
         """
-        target = documents.reference_target(self.document_class, field, self[field])
-        if target is None:
-            return None
-        document_class, key = target
-        source = self._sources.of_class(document_class)
-        history = read_document(source, documents.exact_id(document_class, key, source.codec_options))
-        first = 0 if history.steps else None
-        index = first if self.at is None else history.index_at(self.at)
-        return None if index is None else Version(self._sources, source, history=history, index=index)
+        return Then.at(self._sources, self.at).follow(
+            self.document_class,
+            self._chain.after(self.index),
+            relation,
+            self._chain.source.policy,
+            lambda history, index: Version(self._sources, history.source, history=history, index=index),
+        )
 
     # -- the ways back ---------------------------------------------------------------------------------------------
 
@@ -138,16 +143,19 @@ class Version(VersionFacts):
         Write the state after this version back, as a new version; of a delete, delete the document again.
 
         `fields` limits it to these (attribute or database names). Hidden and untracked paths keep their present value.
-        `relations` names reference fields: each document they pointed to goes back to what it was then, too.
-        Returns the new version, None where nothing had to be written.
-        Raises: ConflictError, with nothing written; BrokenChainError.
+        `relations` names references, as in `follow`: every document that they led to, those on the way of a dotted path
+        too, goes back to what it was at `at`, whether it has been deleted since or not. All of it is one changeset.
+        Returns the new version of this document, None where nothing had to be written.
+        Raises: ConflictError, with nothing written, where something stands in the way of any of them; ValueError for a
+        relation that is no reference; HiddenFieldError; UntrackedFieldError; BrokenChainError.
         """
-        targets = [self.target(fields)]
-        for name in relations:
-            related = self.follow(name)
-            if related is not None:
-                targets.append(related.target())
-        plan = revert.plan_states(targets, revert_of=self.id)
+        plan = revert.plan_related(
+            self.target(fields),
+            relations,
+            moment=self.at,
+            locate=Places(self._sources),
+            revert_of=self.id,
+        )
         revert.apply_or_raise(plan)
         return self._latest(plan)
 
@@ -213,38 +221,24 @@ class Version(VersionFacts):
             )
 
 
-class Changeset:
-    """What belongs together, versions and drops of collections. `id` is its identity; the rest is read when asked for."""
-
-    def __init__(self, sources: Sources, changeset_id: ObjectId) -> None:
-        self._sources = sources
-        self.id = changeset_id
+class Changeset(ChangesetFacts):
+    """What belongs together, versions and drops of collections: with its versions, and the way back for all of them."""
 
     def versions(self) -> list[Version]:
         """Its stored versions of all classes, in the order in which they were made."""
         return [Version(self._sources, source, record=record) for source, record in self._records()]
 
-    @property
-    def user(self) -> Any:
-        """Who made it; None where nobody is known or it wrote nothing."""
-        first = self._first()
-        return None if first is None else first.context.user
+    def by_class(self) -> dict[type[Any] | str, list[Version]]:
+        """
+        What it changed: its stored versions by the class of their documents, in the order in which they were made.
 
-    @property
-    def reason(self) -> str | None:
-        first = self._first()
-        return None if first is None else first.context.reason
-
-    @property
-    def at(self) -> datetime | None:
-        """When its first version was made, or its first drop; None where it wrote nothing."""
-        first = self._first()
-        return None if first is None else first.at
-
-    @property
-    def dropped(self) -> list[str]:
-        """The collections, as `database.collection`, that it dropped leaving a tombstone."""
-        return [drop.tombstone.collection for drop in self._drops()]
+        A class that is not known any more is given by the name that it is stored under.
+        """
+        found: dict[type[Any] | str, list[Version]] = {}
+        for source, record in self._records():
+            known = documents.find_class(record.document_class) or record.document_class
+            found.setdefault(known, []).append(Version(self._sources, source, record=record))
+        return found
 
     def take_back(self) -> list[Version]:
         """
@@ -260,25 +254,3 @@ class Changeset:
 
     def _records(self) -> Iterator[tuple[Source, VersionRecord]]:
         return records_of(self._sources, Query(changeset=self.id))
-
-    def _drops(self) -> list[revert.Drop]:
-        return drops_of(self._sources, Query(changeset=self.id))
-
-    def _first(self) -> VersionRecord | Tombstone | None:
-        record = next((record for _source, record in self._records()), None)
-        told = [record, *(drop.tombstone for drop in self._drops())]
-        return min((one for one in told if one is not None), key=lambda one: one.at, default=None)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, ObjectId):
-            return self.id == other
-        return isinstance(other, Changeset) and self.id == other.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __str__(self) -> str:
-        return str(self.id)
-
-    def __repr__(self) -> str:
-        return f"<Changeset {self.id}>"

@@ -12,6 +12,7 @@ from django_mongo_history.revert.plan import (
     plan_states,
     plan_take_back,
 )
+from django_mongo_history.revert.relations import plan_related
 
 __all__ = [
     "Conflict",
@@ -22,6 +23,7 @@ __all__ = [
     "Target",
     "apply",
     "apply_or_raise",
+    "plan_related",
     "plan_since",
     "plan_states",
     "plan_take_back",

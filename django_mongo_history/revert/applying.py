@@ -14,13 +14,17 @@ from typing import Any, Final
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from django_mongo_history import context, documents
+from django_mongo_history.capture.stamping import stamp_of
+from django_mongo_history.capture.strictness import Check, Reach
 from django_mongo_history.core import values
+from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import ABSENT, VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job
 from django_mongo_history.delivery.environment import Recorder
 from django_mongo_history.errors import BrokenChainError, ConflictError
 from django_mongo_history.reading import DocumentHistory, Source, scan
+from django_mongo_history.registry import has_stamps
 from django_mongo_history.revert.goals import ObstacleError
 from django_mongo_history.revert.plan import (
     Conflict,
@@ -44,11 +48,14 @@ def apply(plan: Plan, progress: Progress = lambda count: None) -> None:
     """
     Write what the plan says. What turns out to be in the way is added to its conflicts and left as it is.
 
+    Raises: ReasonRequiredError, where a class asks for a reason and none is given, with nothing written.
+
     `progress` is called with the number of documents dealt with since the last call.
     """
     with ExitStack() as stack:
         if context.current_changeset() is None:
             stack.enter_context(context.open_changeset())
+        _require_reasons(plan)
         blocked: list[Item] = []
         for kind in Kind:
             for chunk in chunks(plan.of_kind(kind), _chunk_size(plan)):
@@ -67,6 +74,23 @@ def apply(plan: Plan, progress: Progress = lambda count: None) -> None:
             else:
                 plan.conflicts.extend(_inseparable(item) for item in chunk)
             progress(len(chunk))
+
+
+def _require_reasons(plan: Plan) -> None:
+    """A revert is a write like any other: that it is one does not say why."""
+    found: dict[type, context.Captured] = {}
+    for item in plan.items:
+        environment, tracked = item.source.environment, item.source.tracked
+        if not environment.may_require_reason():
+            continue
+        document_class = tracked.document_class
+        if document_class not in found:
+            found[document_class] = environment.capture(document_class, tracked)
+        captured = found[document_class]
+        if not captured.has_reason:
+            session = item.source.bound_session()
+            check = Check(environment, document_class, item.source.images, captured, session)
+            check([Reach({"_id": item.document_id})])
 
 
 def apply_or_raise(plan: Plan) -> None:
@@ -206,7 +230,14 @@ def _deliver(
 ) -> tuple[BulkWriteError | None, list[VersionRecord]]:
     """The versions of what was done; and, where there are no transactions, what ended it before all was."""
     environment = source.environment
-    recorder = Recorder(environment, source.tracked.document_class, context.capture_context(), plan.revert_of)
+    document_class = source.tracked.document_class
+    captured = environment.capture(document_class, source.tracked)
+    if not captured.has_reason and environment.may_require_reason():  # of documents that did not exist before
+        after = [values.decode(one.after) for one in work.decisions if one.after is not None]
+        check = Check(environment, document_class, source.images, captured)
+        check([Reach(document=document) for document in after])
+    work.decisions = _stamped(work.decisions, source, captured)
+    recorder = Recorder(environment, document_class, captured, plan.revert_of)
     store = environment.store_of(source.collection)
     session = source.bound_session()
     job = Job(work, recorder, store, source.collection, session, recorder.begin)
@@ -223,6 +254,20 @@ def _deliver(
         raises=environment.raises,
         timeout_s=environment.timeout_s,
     )
+
+
+def _stamped(decisions: list[Decision], source: Source, captured: context.Captured) -> list[Decision]:
+    """The same for documents that carry the latest who and when, of which this is the latest."""
+    made: list[Decision] = []
+    stamp = None
+    for decision in decisions:
+        found = documents.find_class(class_name(decision.after) or "") or source.tracked.document_class
+        if decision.after is not None and has_stamps(found):
+            stamp = stamp or stamp_of(captured, source.environment.now())
+            made.append(Decision(decision.before, stamp.on_image(decision.after)))
+        else:
+            made.append(decision)
+    return made
 
 
 def _note(plan: Plan, source: Source, records: list[VersionRecord]) -> None:

@@ -6,10 +6,10 @@ A goal is asked anew each time a document is looked at, so a write in between is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bson import ObjectId
 
@@ -18,6 +18,7 @@ from django_mongo_history.core.diff import Patch, PatchError
 from django_mongo_history.core.model import Operation, PatchEntries, Path, State, VersionRecord
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.replay import patch_of
+from django_mongo_history.documents import Reference
 from django_mongo_history.reading import DocumentHistory, Source
 from django_mongo_history.reading.changes import exact_entries
 
@@ -44,12 +45,17 @@ class Goal(Protocol):
         ...
 
 
+_MOST_PATHS: Final = 5
+"""Paths that a message names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """
     One document and the tracked state that it shall have; `fields` (database names) limits what is written.
 
-    `rules`: what the state was pruned by, None for today's rules alone.
+    `rules`: what the state was pruned by, None for today's rules alone. `is_coming`: which documents will be there with
+    it, whether they are there now or not.
     """
 
     source: Source
@@ -57,6 +63,7 @@ class Target:
     state: bytes | None
     fields: Sequence[str] | None = None
     rules: Policy | None = None
+    is_coming: Callable[[Reference], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +86,16 @@ class StateAt:
 
 @dataclass(frozen=True, slots=True)
 class GivenState:
-    """A state that is known already; only some fields of it, where `fields` says so. `known_under`: its rules."""
+    """
+    A state that is known already; only some fields of it, where `fields` says so. `known_under`: its rules.
+
+    `is_coming`: which documents will be there with it.
+    """
 
     state: bytes | None
     fields: Sequence[str] | None = None
     known_under: Policy | None = None
+    is_coming: Callable[[Reference], bool] | None = None
 
     def __call__(self, history: DocumentHistory, *, force: bool) -> bytes | None:
         now = history.now()
@@ -158,7 +170,7 @@ class Without:
             if mine is None or theirs is None or _overlap(mine, theirs):
                 raise ObstacleError(
                     f"version {history.steps[index].id} ({history.steps[index].operation}) changed the same again "
-                    f"after version {history.steps[place].id}",
+                    f"after version {history.steps[place].id}{_at_paths(mine, theirs)}",
                     can_be_forced=mine is not None,
                 )
 
@@ -220,6 +232,14 @@ def _claims(entries: PatchEntries) -> list[Path]:
         else:
             claimed.extend((*path, key) for key, _value in payload)
     return claimed
+
+
+def _at_paths(mine: Iterable[Path] | None, theirs: Sequence[Path] | None) -> str:
+    """Where two versions meet, for a message; nothing where one of them is all of the document."""
+    met = [path for path in mine or () if theirs is not None and _overlap([path], theirs)]
+    shown = [".".join(map(str, path)) or "the whole document" for path in met[:_MOST_PATHS]]
+    more = f" and {len(met) - _MOST_PATHS} more" if len(met) > _MOST_PATHS else ""
+    return f", at {', '.join(shown)}{more}" if shown else ""
 
 
 def _overlap(one: Iterable[Path], other: Sequence[Path]) -> bool:

@@ -102,12 +102,20 @@ class Decision:
 
 
 def plan_states(targets: Iterable[Target], *, revert_of: Any, force: bool = False) -> Plan:
-    """The plan that gives these documents these states."""
+    """The plan that gives these documents these states; each is named once."""
     plan = Plan(revert_of=revert_of, force=force)
+    grouped: dict[int, list[Target]] = {}
     for target in targets:
-        goal = GivenState(target.state, target.fields, target.rules)
-        for histories in scan(target.source, document_ids=[target.document_id]):
-            _add(plan, target.source, [(history, goal) for history in histories])
+        grouped.setdefault(id(target.source), []).append(target)
+    for alike in grouped.values():
+        source = alike[0].source
+        goals = {
+            values.encode_value(one.document_id): GivenState(one.state, one.fields, one.rules, one.is_coming)
+            for one in alike
+        }
+        wanted = [one.document_id for one in alike]
+        for histories in scan(source, document_ids=wanted, chunk_size=source.environment.chunk_size):
+            _add(plan, source, [(one, goals[values.encode_value(one.key.document_id)]) for one in histories])
     return plan
 
 
@@ -225,7 +233,7 @@ def decide(source: Source, history: DocumentHistory, goal: Goal, *, force: bool)
     else:
         decision = Decision(history.image, _laid_over(state, history.image, goal.rules(history)))
     if decision.kind in (Kind.UPDATE, Kind.RESTORE):
-        _check_writable(source, decision.after or b"", force=force)
+        _check_writable(source, decision.after or b"", goal, force=force)
     return decision
 
 
@@ -263,7 +271,7 @@ def _laid_over(state: bytes, image: bytes, rules: Policy) -> bytes:
         ) from error
 
 
-def _check_writable(source: Source, after: bytes, *, force: bool) -> None:
+def _check_writable(source: Source, after: bytes, goal: Goal, *, force: bool) -> None:
     if after_image.has_server_time(after):
         raise ObstacleError(
             "it holds a zero timestamp, in whose place the server would put its own time", can_be_forced=False
@@ -272,7 +280,8 @@ def _check_writable(source: Source, after: bytes, *, force: bool) -> None:
         return
     state = documents.user_values(after, source.codec_options)
     document_class = source.tracked.document_class
-    problem = documents.load_problem(document_class, state)
+    is_coming = goal.is_coming if isinstance(goal, GivenState) else None
+    problem = documents.load_problem(document_class, state, is_coming)
     missing = [] if problem else documents.missing_files(document_class, state, source.collection.database)
     if missing:
         problem = f"the file of {', '.join(missing)} is no longer in GridFS"

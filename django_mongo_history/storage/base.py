@@ -6,14 +6,22 @@ A store is a set of versions by id: it never changes a row, knows no order of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bson import ObjectId
 
-from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, UserRef, VersionRecord
+from django_mongo_history.core.model import (
+    ABSENT,
+    Context,
+    DocumentKey,
+    Entry,
+    Operation,
+    UserRef,
+    VersionRecord,
+)
 from django_mongo_history.core.replay import Records
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import BrokenChainError
@@ -22,7 +30,7 @@ from django_mongo_history.errors import BrokenChainError
 @dataclass(frozen=True, slots=True)
 class Query:
     """
-    Which stored versions: all conditions hold together, None asks for nothing.
+    Which stored versions: all conditions hold together, None asks for nothing. `changesets`: one of these.
 
     Bounds: `after` and `before` are exclusive, aware. `touching` are dotted database paths without list indexes;
     a version that changed it or something below it matches. `user` matches by key, of a text by label too.
@@ -33,13 +41,38 @@ class Query:
     document_id: Any = ABSENT
     classes: tuple[str, ...] | None = None
     changeset: ObjectId | None = None
+    changesets: tuple[ObjectId, ...] | None = None
     user: UserRef | None = None
+    reason: str | None = None
     operation: Operation | None = None
     after: datetime | None = None
     before: datetime | None = None
     touching: tuple[str, ...] | None = None
     newest_first: bool = False
     unreadable: Callable[[BrokenChainError], None] | None = None
+
+
+class Mark(NamedTuple):
+    """Where a version belongs, without what it holds."""
+
+    at: datetime
+    id: ObjectId
+    changeset: ObjectId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """
+    A changeset without what its versions hold. `context` is that of its first version, by (at, id).
+
+    `counts`: how many versions it has by (collection, document_class).
+    """
+
+    changeset: ObjectId
+    first: tuple[datetime, ObjectId]
+    last_at: datetime
+    context: Context
+    counts: Mapping[tuple[str, str], int]
 
 
 class Store(Protocol):
@@ -88,6 +121,14 @@ class Store(Protocol):
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
         """Versions by condition, streamed, sorted by (at, id). Raises: BrokenChainError at a row it cannot read."""
+        ...
+
+    def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
+        """The same without what the versions hold: no state and no patch is read. `unreadable` asks for nothing."""
+        ...
+
+    def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:
+        """What these changesets are, those that have a version, in no particular order. Cost: one query."""
         ...
 
     def append_tombstone(self, tombstone: Tombstone) -> None:

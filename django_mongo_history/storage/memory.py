@@ -4,6 +4,7 @@ A complete store in memory: for tests of what stands on a store, and the second 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operatio
 from django_mongo_history.core.replay import Records
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.storage import tombstones
-from django_mongo_history.storage.base import Query
+from django_mongo_history.storage.base import Mark, Query, Summary
 
 
 class MemoryStore:
@@ -78,6 +79,12 @@ class MemoryStore:
         found.sort(key=lambda record: (record.at, record.id), reverse=query.newest_first)
         return iter(found)
 
+    def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
+        return (Mark(record.at, record.id, record.changeset) for record in self.find(query))
+
+    def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:
+        return summaries_of(self.find(Query()), changesets)
+
     def append_tombstone(self, tombstone: Tombstone) -> None:
         self._tombstones.setdefault(tombstone.id, tombstone)
 
@@ -89,6 +96,27 @@ class MemoryStore:
 
     def prepare(self) -> list[str]:
         return []
+
+
+def summaries_of(records: Iterable[VersionRecord], changesets: Sequence[ObjectId]) -> list[Summary]:
+    """The summaries of these changesets, by versions that are sorted by (at, id)."""
+    found: dict[ObjectId, list[VersionRecord]] = {}
+    for record in records:
+        if record.changeset is not None and record.changeset in changesets:
+            found.setdefault(record.changeset, []).append(record)
+    return [_summary(of_one) for of_one in found.values()]
+
+
+def _summary(records: Sequence[VersionRecord]) -> Summary:
+    first = records[0]
+    assert first.changeset is not None
+    return Summary(
+        changeset=first.changeset,
+        first=(first.at, first.id),
+        last_at=records[-1].at,
+        context=first.context,
+        counts=Counter((record.collection, record.document_class) for record in records),
+    )
 
 
 def _entry(record: VersionRecord) -> Entry:
@@ -105,7 +133,9 @@ def matches(record: VersionRecord, query: Query) -> bool:
             query.document_id is ABSENT or is_equal(record.document_id, query.document_id),
             query.classes is None or record.document_class in query.classes,
             query.changeset is None or record.changeset == query.changeset,
+            query.changesets is None or record.changeset in query.changesets,
             query.user is None or _is_user(record, query),
+            query.reason is None or record.context.reason == query.reason,
             query.operation is None or record.operation is query.operation,
             query.after is None or record.at > query.after,
             query.before is None or record.at < query.before,

@@ -20,12 +20,12 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_preferences import ReadPreference
 
 from django_mongo_history.core import values
-from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operation, VersionRecord
+from django_mongo_history.core.model import ABSENT, Context, DocumentKey, Entry, Operation, VersionRecord
 from django_mongo_history.core.replay import Records, Unreadable, unreadable
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows, tombstones
-from django_mongo_history.storage.base import Query
+from django_mongo_history.storage.base import Mark, Query, Summary
 
 _DUPLICATE_KEY: Final = 11000
 _LINKS: Final = [
@@ -33,6 +33,9 @@ _LINKS: Final = [
     for name in ("collection", "document_id", "order", "_id", "at", "operation", "before", "after")
 ]
 ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "operation", "before", "after"), 1)
+
+_MARKS_AT_ONCE: Final = 1000
+MARK_FIELDS: Final = {"at": 1, "changeset": 1}
 
 UPDATES_WITH_SNAPSHOTS: Final = {"operation": Operation.UPDATE.value, "snapshot": {"$exists": True}}
 
@@ -176,6 +179,40 @@ class MongoStore:
                 else:
                     query.unreadable(unreadable(_key(row), record))
 
+    def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
+        direction = DESCENDING if query.newest_first else ASCENDING
+        # Marks are small: without a limit the second answer would bring a hundred thousand of them.
+        cursor = self._exact.find(_filter(query), MARK_FIELDS, session=session, batch_size=_MARKS_AT_ONCE)
+        with cursor.sort([("at", direction), ("_id", direction)]):
+            for row in cursor:
+                yield Mark(row["at"], row["_id"], row.get("changeset"))
+
+    def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:
+        # Documents compare field by field, so the least of these is the first version's, without a sort.
+        first = {"at": "$at", "id": "$_id", "context": {"$ifNull": ["$context", {}]}}
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"changeset": {"$in": list(changesets)}, "at": {"$exists": True}}},
+            {"$project": {"changeset": 1, "at": 1, "context": 1, "collection": 1, "document_class": 1}},
+            {
+                "$group": {
+                    "_id": {
+                        "changeset": "$changeset",
+                        "collection": "$collection",
+                        "class": "$document_class",
+                    },
+                    "first": {"$min": first},
+                    "last_at": {"$max": "$at"},
+                    "count": {"$sum": 1},
+                }
+            },
+        ]
+        groups: dict[ObjectId, list[dict[str, Any]]] = {}
+        # Named, for the planner would try the index over all moments as well.
+        options: dict[str, Any] = {"hint": "changeset"} if self._has_indexes() else {}
+        for row in self._exact.aggregate(pipeline, **options):
+            groups.setdefault(row["_id"]["changeset"], []).append(row)
+        return [_summary(changeset, found) for changeset, found in groups.items()]
+
     def append_tombstone(self, tombstone: Tombstone) -> None:
         try:
             self._rows.insert_one(RawBSONDocument(tombstones.encode(tombstone)), session=None)
@@ -211,6 +248,18 @@ class MongoStore:
                 store=self.name,
             ) from error
         return missing
+
+
+def _summary(changeset: ObjectId, groups: Sequence[dict[str, Any]]) -> Summary:
+    """A changeset from what was grouped by its collections and classes."""
+    first = min((group["first"] for group in groups), key=lambda one: (one["at"], one["id"]))
+    return Summary(
+        changeset=changeset,
+        first=(first["at"], first["id"]),
+        last_at=max(group["last_at"] for group in groups),
+        context=Context.from_bson(first["context"]),
+        counts={(group["_id"]["collection"], group["_id"]["class"]): group["count"] for group in groups},
+    )
 
 
 def read_entry(row: dict[str, Any]) -> Entry:
@@ -278,6 +327,10 @@ def _filter(query: Query) -> dict[str, Any]:
         wanted["document_class"] = {"$in": list(query.classes)}
     if query.changeset is not None:
         wanted["changeset"] = {"$eq": query.changeset}
+    if query.reason is not None:
+        wanted["context.reason"] = {"$eq": query.reason}
+    if query.changesets is not None:
+        wanted.setdefault("changeset", {})["$in"] = list(query.changesets)
     if query.operation is not None:
         wanted["operation"] = {"$eq": query.operation.value}
     if query.touching is not None:

@@ -18,8 +18,8 @@ from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionRecord
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.storage import tombstones
-from django_mongo_history.storage.base import Query
-from django_mongo_history.storage.memory import is_equal, matches
+from django_mongo_history.storage.base import Mark, Query, Summary
+from django_mongo_history.storage.memory import is_equal, matches, summaries_of
 from django_mongo_history.storage.mongo import ENTRY_FIELDS, UPDATES_WITH_SNAPSHOTS, MongoStore, read_entry
 
 _AWARE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(tz_aware=True)
@@ -62,6 +62,12 @@ class MongomockStore(MongoStore):
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
         sort_only = Query(newest_first=query.newest_first)
         return (record for record in super().find(sort_only) if matches(record, query))
+
+    def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
+        return (Mark(record.at, record.id, record.changeset) for record in self.find(query))
+
+    def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:
+        return summaries_of(self.find(Query()), changesets)
 
 
 class _RawRows:

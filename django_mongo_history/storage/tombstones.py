@@ -82,7 +82,9 @@ def _matches(one: Tombstone, query: Query) -> bool:
         (
             query.collections is None or one.collection in query.collections,
             query.changeset is None or one.changeset == query.changeset,
+            query.changesets is None or one.changeset in query.changesets,
             query.user is None or _is_user(one, query),
+            query.reason is None or one.context.reason == query.reason,
             query.after is None or one.at > query.after,
             query.before is None or one.at < query.before,
         )

@@ -18,8 +18,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from django_mongo_history import changeset, history_of
-from testproject.airports.documents import Airport, class_for
+from django_mongo_history import changeset, changesets, history_of
+from testproject.airports.documents import Airport, Country, class_for
 from testproject.airports.loader import Counts, Release, Row, load, read, releases
 from testproject.airports.presentation import change_row
 from testproject.demonstration.output import Output, clipped
@@ -59,6 +59,8 @@ def tell(out: Output, *, directory: Path | None, every_release: bool) -> bool:
     for icao in interesting_airports(found):
         show_airport(out, icao)
     held = show_moment(out, stages[0], now=stages[-1])
+    held = show_copy(out, stages[0]) and held
+    held = show_relations(out, interesting_airports(found)[-1], user=admin) and held
     targets = stages[-2::-1] if every_release else stages[len(stages) // 2 : -1][:1]
     for number, stage in enumerate(targets):
         held = revert_to(out, stage, user=admin, title="The way back" if number == 0 else "") and held
@@ -180,6 +182,52 @@ def show_moment(out: Output, then: Stage, *, now: Stage) -> bool:
         out, "These are the airports that were there then.", [] if is_right else ["another set of airports"]
     )
     return is_right
+
+
+def show_copy(out: Output, then: Stage) -> bool:
+    """The same as a collection of its own, for everything that MongoDB can do with one."""
+    out.title("The same, as a collection beside the live one")
+    standing = history_of(Airport).as_of(then.moment).into("airports_then")
+    try:
+        most = standing.objects.aggregate(
+            {"$group": {"_id": "$country", "airports": {"$sum": 1}}},
+            {"$sort": {"airports": -1, "_id": 1}},
+            {"$limit": 3},
+        )
+        told = ", ".join(f"{one['_id']} {one['airports']:,}" for one in most)
+        out.line(
+            f"{standing.count:,} documents in {standing.collection_name}. Countries with most airports then: {told}."
+        )
+        raw = {("airports", one["_id"]): one for one in standing.collection.find()}
+    finally:
+        standing.drop()
+    is_right = raw.keys() == {key for key in then.picture.documents if key[0] == "airports"}
+    return _verdict(out, "These are the airports that were there then.", [] if is_right else ["another set"])
+
+
+def show_relations(out: Output, icao: str, *, user: Any) -> bool:
+    """A reference as it was, from both ends, and a mistake that is taken back."""
+    out.title("Relations as they were")
+    before = take_picture()
+    airport = Airport.objects.get(pk=icao)
+    country = airport.country
+    with changeset(user=user, reason="A typo in a country's name") as mistake:
+        Country.objects(pk=country.pk).update(set__name=country.name.upper())
+    then = history_of(airport)[-1].follow("country")
+    now = Country.objects.get(pk=country.pk).name
+    out.line(f"{icao} lies in {now} today; when {icao} was last written that was called {then['name']}.")
+    out.line(f"{sum(1 for _ in history_of(country).referring(Airport, 'country')):,} airports refer to it.")
+    told = ", ".join(
+        f"{one.reason!r} by {one.user}" for one in changesets(touching=country, newest_first=True)[:2]
+    )
+    out.line(f"Who touched it last: {told}.")
+    mistake.take_back()
+    is_told = (now, then["name"]) == (country.name.upper(), country.name)
+    return _verdict(
+        out,
+        "The mistake is taken back, all documents are what they were.",
+        take_picture().differences(before) or ([] if is_told else ["another name"]),
+    )
 
 
 def revert_to(out: Output, stage: Stage, *, user: Any, title: str) -> bool:

@@ -299,6 +299,7 @@ FOUND = [
     version(2, context=ROBOT, document_class="A.B", changed=("a",)),
     version(3, collection="db.b", document_class="B", context=ANN, changeset=CHANGESET),
     version(4, operation=Operation.DELETE, after=None, document_id=2),
+    version(5, context=Context(reason="why")),
 ]
 """Versions of which each condition finds some and not others."""
 
@@ -306,16 +307,19 @@ FOUND = [
 @pytest.mark.parametrize(
     ("conditions", "expected"),
     [
-        ({}, [0, 1, 2, 3, 4]),
+        ({}, [0, 1, 2, 3, 4, 5]),
         ({"collections": ("db.b",)}, [3]),
-        ({"collections": ("db.a", "db.b")}, [0, 1, 2, 3, 4]),
+        ({"collections": ("db.a", "db.b")}, [0, 1, 2, 3, 4, 5]),
         ({"collections": ()}, []),
         ({"document_id": 2}, [4]),
-        ({"classes": ("A", "B")}, [0, 1, 3, 4]),
+        ({"classes": ("A", "B")}, [0, 1, 3, 4, 5]),
         ({"classes": ("A.B",)}, [2]),
         ({"changeset": CHANGESET}, [0, 3]),
+        ({"changesets": (CHANGESET, FOUND[4].changeset)}, [0, 3, 4]),
+        ({"changesets": (CHANGESET,), "changeset": FOUND[4].changeset}, []),
+        ({"changesets": ()}, []),
         ({"operation": Operation.DELETE}, [4]),
-        ({"after": START + timedelta(minutes=1)}, [2, 3, 4]),
+        ({"after": START + timedelta(minutes=1)}, [2, 3, 4, 5]),
         ({"before": START + timedelta(minutes=1)}, [0]),
         ({"after": START, "before": START + timedelta(minutes=3)}, [1, 2]),
         ({"touching": ("a",)}, [1, 2]),
@@ -330,13 +334,53 @@ FOUND = [
         ({"user": UserRef("ann", model="auth.user")}, []),
         ({"user": UserRef(7, model="auth.user"), "collections": ("db.b",), "changeset": CHANGESET}, [3]),
         ({"user": UserRef(True)}, []),
+        ({"reason": "why"}, [5]),
+        ({"reason": "wh"}, []),
     ],
     ids=repr,
 )
 def test_find_by_condition(store: Store, conditions: dict[str, Any], expected: list[int]) -> None:
     """All conditions hold together; bounds are exclusive; a user is matched by key, of a text by label too."""
     store.append(FOUND)
-    assert [FOUND.index(record) for record in store.find(Query(**conditions))] == expected
+    found = list(store.find(Query(**conditions)))
+    assert [FOUND.index(record) for record in found] == expected
+    assert [tuple(mark) for mark in store.marks(Query(**conditions))] == [
+        (record.at, record.id, record.changeset) for record in found
+    ]
+
+
+def test_summaries_are_of_the_changesets_asked_for(store: Store) -> None:
+    """The context of the first version, the moments of the first and the last, and how many of which class."""
+    store.append(FOUND[::-1])
+    large = version(6, changeset=FOUND[5].changeset, snapshot=values.encode({"a": "x" * 9_000_000}))
+    store.append([large])
+    found = {one.changeset: one for one in store.summaries([CHANGESET, FOUND[5].changeset, ObjectId()])}
+    assert set(found) == {CHANGESET, FOUND[5].changeset}
+    one = found[CHANGESET]
+    assert (one.first, one.last_at) == ((FOUND[0].at, FOUND[0].id), FOUND[3].at)
+    assert one.context == ANN
+    assert dict(one.counts) == {("db.a", "A"): 1, ("db.b", "B"): 1}
+    other = found[FOUND[5].changeset]
+    assert (other.context.reason, dict(other.counts), other.last_at) == ("why", {("db.a", "A"): 2}, large.at)
+
+
+def test_the_first_version_of_a_summary_is_by_moment_and_id(store: Store) -> None:
+    """Whichever was stored first, and whoever made it."""
+    records = [
+        version(0, changeset=CHANGESET, context=Context(reason=str(number)), document_id=number)
+        for number in range(5)
+    ]
+    store.append([records[number] for number in (3, 1, 4, 0, 2)])
+    assert [one.context.reason for one in store.summaries([CHANGESET])] == ["0"]
+    assert store.summaries([]) == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_marks_are_sorted_as_versions_are(store: Store, newest_first: bool) -> None:
+    """By moment and id, in both directions."""
+    store.append([version(number // 2) for number in range(6)][::-1])
+    query = Query(newest_first=newest_first)
+    assert [mark.id for mark in store.marks(query)] == [record.id for record in store.find(query)]
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -584,6 +628,10 @@ def test_order_is_read_from_the_index_alone(busy: MongoStore, read: Read, index:
     assert not {"FETCH", "COLLSCAN", "SORT"} & set(stages)
 
 
+LATE = START + timedelta(minutes=2990)
+MARKS = [f"marks {name}" for name in ("changeset", "changesets", "newest", "class", "user", "reason", "all")]
+
+
 @pytest.mark.parametrize(
     ("read", "index"),
     [
@@ -594,18 +642,39 @@ def test_order_is_read_from_the_index_alone(busy: MongoStore, read: Read, index:
         (lambda store: store.find(Query(user=UserRef(7, model="auth.user"))), "user_at"),
         (lambda store: store.find(Query(user=UserRef(7))), "user_at"),
         (lambda store: store.find(Query(changeset=CHANGESET)), "changeset"),
+        (lambda store: store.marks(Query(changeset=CHANGESET)), "changeset"),
+        (lambda store: store.marks(Query(changesets=(CHANGESET, ObjectId()), before=LATE)), "changeset"),
+        (lambda store: store.marks(Query(collections=("db.a",), newest_first=True)), "collection_at"),
+        (lambda store: store.marks(Query(collections=("db.a",), classes=("A",))), "collection_at"),
+        (lambda store: store.marks(Query(user=UserRef(7))), "user_at"),
+        (lambda store: store.marks(Query(reason="why", newest_first=True)), "at"),
+        (lambda store: store.marks(Query()), "at"),
         (
             lambda store: store.find(Query(collections=("db.a",), touching=("field4",))),
             "collection_changed_at",
         ),
     ],
-    ids=["snapshots", "collection", "newest", "since", "user", "user's key", "changeset", "touching"],
+    ids=["snapshots", "collection", "newest", "since", "user", "user's key", "changeset", *MARKS, "touching"],
 )
 def test_each_question_has_its_index(busy: MongoStore, read: Read, index: str) -> None:
     """No question walks the whole collection."""
     stages = plans(busy, read)
     assert f"IXSCAN {index}" in stages
     assert "COLLSCAN" not in stages
+
+
+@pytest.mark.parametrize(
+    "query",
+    [Query(), Query(reason="why"), Query(collections=("db.a",), classes=("A",)), Query(user=UserRef(7))],
+    ids=["all", "reason", "class", "user"],
+)
+def test_marks_are_streamed_in_the_order_of_an_index(busy: MongoStore, query: Query) -> None:
+    """Nothing is sorted, so the first mark is there at once, however many follow."""
+    for newest_first in (False, True):
+        stages = plans(
+            busy, lambda store, first=newest_first: store.marks(replace(query, newest_first=first))
+        )
+        assert not {"SORT", "COLLSCAN"} & set(stages)
 
 
 def test_the_order_of_ids_is_the_servers(collection: Collection[Any]) -> None:

@@ -213,7 +213,9 @@ def test_a_database_that_is_down_is_one_line(no_server: None, command: list[str]
     assert "Topology" not in str(said.error)
 
 
-@pytest.mark.parametrize("name", ["history_revert", "history_log", "history_baseline", "history_indexes"])
+@pytest.mark.parametrize(
+    "name", ["history_revert", "history_log", "history_baseline", "history_as_of", "history_indexes"]
+)
 def test_help_explains_every_argument(name: str) -> None:
     """No argument goes without a word."""
     from django.core.management import get_commands, load_command_class

@@ -37,6 +37,10 @@ def test_defaults(settings: Any) -> None:
         "attribute": "history",
         "trusted_proxies": (),
         "request_id_header": "X-Request-ID",
+        "get_user": None,
+        "get_remote_addr": None,
+        "get_extra": None,
+        "require_reason": False,
         "tracked_documents": (),
     }
 

@@ -222,6 +222,15 @@ def test_changed_names_hidden_paths_too() -> None:
     assert record.changed == ("a", "a.s")
 
 
+def test_creates_and_deletes_touch_no_path() -> None:
+    """A hidden one as little as any other: `touching` asks for updates."""
+    hides = Policy(hidden=(("a", "s"),))
+    for before, after in ((None, {"a": {"s": 1}}), ({"a": {"s": 1}}, None)):
+        record = recorded(before, after, hides)
+        assert record.changed == ()
+        assert record.hidden_changed == ("a.s",)
+
+
 def test_more_than_a_hundred_changed_paths_become_top_level_names() -> None:
     """The index stays small whatever a write touches."""
     before = {"a": {f"k{number}": number for number in range(200)}, "b": {"c": 1}}
