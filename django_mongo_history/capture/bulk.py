@@ -16,13 +16,10 @@ from pymongo.results import DeleteResult, InsertManyResult, UpdateResult
 
 from django_mongo_history.capture import works
 from django_mongo_history.capture.running import Run
-from django_mongo_history.capture.works import Insert, Many, TooManyError
-from django_mongo_history.core import elements, values
-from django_mongo_history.core.identity import id_of
+from django_mongo_history.capture.works import Chunk, Insert, Many, TooManyError
 from django_mongo_history.core.model import ABSENT
 
 _SAMPLE: Final = 20
-_SIZE: Final = {"size": {"$bsonSize": "$$ROOT"}}
 
 
 def insert_many(run: Run, documents: list[Any], options: dict[str, Any]) -> Any:
@@ -170,37 +167,19 @@ def _chunked(
     run: Run, query: Any, call: Callable[[Any, Any], Any], options: dict[str, Any], update: Any = None
 ) -> Iterator[Any]:
     """The same write chunk by chunk, each delivered for itself."""
-    last: Any = ABSENT
-    while True:
-        ids = _next_ids(run, query, last, options)
-        if not ids:
-            return
-        chunk = {"$and": [query, {"_id": {"$in": ids}}]}
-        yield run.deliver(_many(run, chunk, call, options, update=update))
-        last = ids[-1]
-
-
-def _next_ids(run: Run, query: Any, last: Any, options: dict[str, Any]) -> list[Any]:
-    # $expr compares across types, in BSON order; a plain $gt would stay within one type.
-    beyond = query if last is ABSENT else {"$and": [query, {"$expr": {"$gt": ["$_id", {"$literal": last}]}}]}
-    found = run.images.find(
-        beyond,
-        run.session,
-        projection={"_id": 1, **(_SIZE if run.images.computes else {})},
-        sort=[("_id", 1)],
-        limit=run.environment.chunk_size,
-        **{name: options[name] for name in ("collation", "let") if options.get(name) is not None},
-    )
-    ids: list[Any] = []
-    size = 0
-    for image in found:
-        size += _size_of(image)
-        if ids and size > works.LARGEST_CHUNK:
-            break
-        ids.append(id_of(image))
-    return ids
-
-
-def _size_of(image: bytes) -> int:
-    found = elements.find_value(image, b"size")
-    return 0 if found is None else int(values.decode_value(found.kind, found.value))
+    # Without the caller's hint: in the order of another index each chunk would sort all that is left.
+    reading = {name: options[name] for name in ("collation", "let") if options.get(name) is not None}
+    chunk: Chunk | None = None
+    while chunk is None or chunk.has_more:
+        chunk = Chunk(
+            run.images,
+            run.namespace,
+            query,
+            reading,
+            call,
+            update=update,
+            limit=run.environment.chunk_size,
+            has_filters=bool(options.get("array_filters")),
+            above=ABSENT if chunk is None else chunk.last,
+        )
+        yield run.deliver(chunk)

@@ -31,6 +31,8 @@ _TRIES: Final = 5
 _LARGEST_GUARD: Final = 7 * 1024 * 1024
 """Bytes of a document that still fits into a filter beside an update."""
 _OPERATORS: Final = "$"
+_PLAINLY_ORDERED: Final = frozenset({0x07, 0x10, 0x12})
+"""ObjectId, int32, int64: no collation has a say in their order."""
 Call = Callable[[Any], Any]
 
 
@@ -265,6 +267,9 @@ class Many:
     def attempt(self, session: Any, *, transactional: bool) -> Outcome:
         befores = self._befores(session)
         query = self.query if transactional or not befores else _only(self.query, befores)
+        return self._written(befores, query, session, transactional=transactional)
+
+    def _written(self, befores: list[bytes], query: Any, session: Any, *, transactional: bool) -> Outcome:
         try:
             result = self.call(query, session)
         except OperationFailure as error:
@@ -323,6 +328,48 @@ class Many:
         return [write_of(self.namespace, before, afters.get(identity)) for identity, before in olds.items()]
 
 
+@dataclass(slots=True)
+class Chunk(Many):
+    """
+    The next documents of such a write, in the order of `_id` from `above` (exclusive): as many as one transaction holds.
+
+    `call` writes existing documents only. `limit` is set.
+    """
+
+    above: Any = ABSENT
+    last: Any = field(default=ABSENT, init=False)
+    """The `_id` of the last one in the latest attempt; ABSENT where none was left."""
+    has_more: bool = field(default=False, init=False)
+    """Whether others come behind it."""
+    _chosen: Any = field(default=None, init=False)
+
+    def attempt(self, session: Any, *, transactional: bool) -> Outcome:
+        befores = self._next(session)
+        self.last = id_of(befores[-1]) if befores else ABSENT
+        self._chosen = _only(self.query, befores, is_snapshot=transactional) if befores else self.query
+        if not befores:
+            return Outcome(None)
+        return self._written(befores, self._chosen, session, transactional=transactional)
+
+    def original(self, session: Any) -> Any:
+        return self.call(self.query if self._chosen is None else self._chosen, session)
+
+    def _next(self, session: Any) -> list[bytes]:
+        # $expr compares across types, in BSON order; a plain $gt would stay within one type.
+        above = {"$expr": {"$gt": ["$_id", {"$literal": self.above}]}}
+        query = self.query if self.above is ABSENT else {"$and": [self.query, above]}
+        found: list[bytes] = []
+        size, most = 0, self.limit or 1
+        self.has_more = False
+        for image in self.images.find(query, session, **self.options, sort=[("_id", 1)], limit=most + 1):
+            size += len(image)
+            self.has_more = len(found) == most or (bool(found) and size > LARGEST_CHUNK)
+            if self.has_more:
+                break
+            found.append(image)
+        return found
+
+
 LARGEST_CHUNK: Final = 64 * 1024 * 1024
 """Bytes of documents in one transaction, whatever their number: the server keeps them and their versions in its cache."""
 
@@ -331,8 +378,15 @@ class TooManyError(Exception):
     """A write of many documents found more of them than one transaction shall hold, or larger ones."""
 
 
-def _only(query: Any, befores: list[bytes]) -> dict[str, Any]:
-    """The filter on the documents that were read: without a snapshot no other may be written unseen."""
+def _only(query: Any, befores: list[bytes], *, is_snapshot: bool = False) -> dict[str, Any]:
+    """
+    The filter on the documents that were read: no other may be written unseen.
+
+    `is_snapshot`: they are all there are in the order of `_id` from the first to the last, and nothing can come between.
+    """
+    ends = id_bytes(befores[0]), id_bytes(befores[-1])
+    if is_snapshot and all(kind in _PLAINLY_ORDERED for kind, _value in ends) and ends[0][0] == ends[1][0]:
+        return {"$and": [query, {"_id": {"$gte": decoded(*ends[0]), "$lte": decoded(*ends[1])}}]}
     return {"$and": [query, {"_id": {"$in": [id_of(before) for before in befores]}}]}
 
 
