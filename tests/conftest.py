@@ -75,9 +75,12 @@ def standalone_mongodb(standalone: Standalone) -> Iterator[Database[dict[str, An
         client.drop_database(name)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_connection_at_first() -> Iterator[None]:
-    """Drop what Django's start registered, so that a test which forgot its fixture is told at once."""
+@pytest.fixture(scope="module", autouse=True)
+def _no_connection_left_behind() -> Iterator[None]:
+    """
+    Drop what Django's start or another module's tests registered: whoever forgot a fixture is told at once, and no
+    test depends on those before it.
+    """
     _disconnect()
     yield
     _disconnect()
