@@ -13,10 +13,11 @@ from pymongo.errors import BulkWriteError, OperationFailure, WriteConcernError
 from pymongo.results import BulkWriteResult, DeleteResult, UpdateResult
 
 from django_mongo_history.capture import works
+from django_mongo_history.capture.many import Many
 from django_mongo_history.capture.running import Run
 from django_mongo_history.capture.tally import COUNTS, Tally, blank_counts, merge
 from django_mongo_history.capture.wording import as_of_a_write
-from django_mongo_history.capture.works import Failure, Insert, Many, Refused, Single
+from django_mongo_history.capture.works import Failure, Insert, Refused, Single
 from django_mongo_history.core.identity import id_bytes, place_of, write_of
 from django_mongo_history.core.model import Write
 from django_mongo_history.delivery.atomic import TransactionRefusedError

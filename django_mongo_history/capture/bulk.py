@@ -14,9 +14,10 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, WriteConcernError
 from pymongo.results import DeleteResult, InsertManyResult, UpdateResult
 
-from django_mongo_history.capture import works
+from django_mongo_history.capture import many, works
+from django_mongo_history.capture.many import Chunk, Many, TooManyError
 from django_mongo_history.capture.running import Run
-from django_mongo_history.capture.works import Chunk, Insert, Many, TooManyError
+from django_mongo_history.capture.works import Insert
 from django_mongo_history.core.model import ABSENT
 
 _SAMPLE: Final = 20
@@ -71,7 +72,7 @@ def _chunk_size(run: Run, documents: list[Any]) -> int:
         size = sum(len(works.encoded(document, run.images)) for document in sample) // len(sample)
     except (BSONError, ValueError, OverflowError, TypeError):
         return run.environment.chunk_size  # what cannot be sent fails in the driver's own words
-    return min(run.environment.chunk_size, max(1, works.LARGEST_CHUNK // size))
+    return min(run.environment.chunk_size, max(1, many.LARGEST_CHUNK // size))
 
 
 def _insert(run: Run, documents: list[Any], options: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from pymongo.errors import BulkWriteError, WriteConcernError
 from pymongo.write_concern import WriteConcern
 
 from django_mongo_history import history_of
-from django_mongo_history.capture import works
+from django_mongo_history.capture import many
 from tests.judge import Do, Judge, configured, tracking
 
 CHUNK_SIZE = 4
@@ -630,7 +630,7 @@ def _unmet(database: Database, name: str) -> tuple[Any, list[Any]]:
 
 def test_large_documents_go_in_smaller_chunks(mongodb: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk is bounded in bytes, too: one transaction holds no more, and each document is written once."""
-    monkeypatch.setattr(works, "LARGEST_CHUNK", 5_000)
+    monkeypatch.setattr(many, "LARGEST_CHUNK", 5_000)
     transactions: list[int] = []
     started = ClientSession.start_transaction
     monkeypatch.setattr(
