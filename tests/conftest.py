@@ -106,8 +106,10 @@ def _start(servers: Any) -> str:
 def _connected(uri: str, name: str) -> Iterator[Database[dict[str, Any]]]:
     _disconnect()
     mongoengine.connect(name, host=uri, **CLIENT_OPTIONS)
+    database = mongoengine.get_db()
+    database.command("ping")  # PyMongo 4.9 has no address before the first command
     try:
-        yield mongoengine.get_db()
+        yield database
     finally:
         _disconnect()
 

@@ -77,6 +77,8 @@ class Case:
     modes: Sequence[str] = MODES
     open: str = ""
     """A difference that is known and not mended, so that the test fails as soon as it is."""
+    marks: Sequence[pytest.MarkDecorator] = ()
+    """pytest's: versions that the case asks for."""
 
     def more_in(self, mode: str) -> dict[str, int]:
         """What is expected beyond the plain commands."""
@@ -104,7 +106,10 @@ class Cases(list[Case]):
                 mode,
                 case,
                 id=f"{mode}-{case.name}",
-                marks=[pytest.mark.xfail(reason=case.open, strict=True)] if case.open else [],
+                marks=[
+                    *case.marks,
+                    *([pytest.mark.xfail(reason=case.open, strict=True)] if case.open else []),
+                ],
             )
             for mode in MODES
             for case in self
@@ -330,12 +335,18 @@ def shown(answer: Any) -> Any:
     if isinstance(answer, _WriteResult):
         return type(answer).__name__, _shown_result(answer)
     if isinstance(answer, Mapping):
-        return type(answer).__name__, [(key, shown(answer[key])) for key in answer if key not in DRIVERS_OWN]
+        return type(answer).__name__, _shown_items(answer)
     if isinstance(answer, (list, tuple, set, frozenset)):
         return type(answer).__name__, [shown(one) for one in answer]
     if hasattr(answer, "__next__"):
         return "iterator", shown(attempted(lambda: list(answer)))
     return type(answer).__name__, repr(answer)
+
+
+def _shown_items(answer: Mapping[str, Any]) -> Any:
+    """A raw document is decoded here, and what the driver cannot decode shows as its error."""
+    keys = attempted(lambda: [key for key in answer if key not in DRIVERS_OWN])
+    return shown(keys) if isinstance(keys, Exception) else [(key, shown(answer[key])) for key in keys]
 
 
 def _shown_error(error: BaseException) -> Any:

@@ -22,6 +22,7 @@ from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, ReturnDocument
 from pymongo.write_concern import WriteConcern
 
 from django_mongo_history import suppress_history
+from tests.versions import HAS_BIND
 
 KEYS: Final = (1, 2, 3, 4)
 DEPOTS: Final = (1, 2)
@@ -140,12 +141,22 @@ class World:
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
+        """The session of a transaction, None where there are none."""
         if not self.has_transactions:
             yield None
             return
-        client = mongoengine.get_connection()
-        with client.start_session() as session, session.bind(end_session=False), session.start_transaction():
+        with mongoengine.get_connection().start_session() as session, session.start_transaction():
             yield session
+
+    @contextmanager
+    def bound_transaction(self) -> Iterator[Any]:
+        """The same, and MongoEngine's calls take part."""
+        with self.transaction() as session:
+            if session is None:
+                yield None
+                return
+            with session.bind(end_session=False):
+                yield session
 
 
 Kind = Callable[[World], Any]
@@ -505,10 +516,29 @@ def delete_with_rules(w: World) -> None:
 # -- transactions of the caller's -------------------------------------------------------------------------------------
 
 
-def _several(w: World) -> Iterator[Any]:
+def transaction(w: World) -> None:
+    """The driver's calls, which are told their session."""
     key = w.one().key
     w.inside(None)
     with w.transaction() as session:
+        for write in (
+            lambda: w.collection.update_one({"_id": key}, {"$inc": {"count": 1}}, session=session),
+            lambda: w.collection.update_one({"_id": key}, {"$set": {"tx": "A"}}, session=session),
+            lambda: w.collection.update_many({"_id": key}, {"$set": {"tx": "B"}}, session=session),
+            lambda: w.collection.insert_one(w.document(_id=w.fresh()), session=session),
+            lambda: w.collection.replace_one({"_id": key}, w.document(), session=session),
+            lambda: w.collection.delete_one({"_id": key}, session=session),
+            lambda: w.collection.insert_one(w.document(_id=key), session=session),
+        ):
+            write()
+            w.inside(session)
+
+
+def transaction_of_documents(w: World) -> None:
+    """MongoEngine's calls, to which the session is bound."""
+    key = w.one().key
+    w.inside(None)
+    with w.bound_transaction() as session:
         for write in (
             lambda: w.parcel.objects(key=key).update(inc__count=1, set__stamp=w.fresh()),
             lambda: w.parcel.objects(key=key).update(set__text="A"),
@@ -521,12 +551,6 @@ def _several(w: World) -> Iterator[Any]:
         ):
             write()
             w.inside(session)
-            yield session
-
-
-def transaction(w: World) -> None:
-    for _session in _several(w):
-        pass
 
 
 class CalledOffError(Exception):
@@ -536,6 +560,17 @@ class CalledOffError(Exception):
 def transaction_rolled_back(w: World) -> None:
     key = w.one().key
     with w.transaction() as session:
+        if session is None:
+            raise CalledOffError
+        w.collection.update_one({"_id": key}, {"$inc": {"count": 1}}, session=session)
+        w.collection.insert_one(w.document(_id=w.fresh()), session=session)
+        w.collection.delete_one({"_id": key}, session=session)
+        raise CalledOffError
+
+
+def transaction_of_documents_rolled_back(w: World) -> None:
+    key = w.one().key
+    with w.bound_transaction() as session:
         if session is None:
             raise CalledOffError
         w.parcel.objects(key=key).update(inc__count=1, set__stamp=w.fresh())
@@ -572,6 +607,7 @@ WITHOUT_EFFECT: Final[Sequence[Kind]] = (
     save_with_failing_condition,
     save_forcing_insert_of_a_duplicate,
     transaction_rolled_back,
+    *([transaction_of_documents_rolled_back] if HAS_BIND else []),
 )
 """Kinds that may leave what `World.one` made, and nothing of their own; each ends in an exception."""
 PAST_THE_TRACKER: Final[Sequence[Kind]] = (raw_update, raw_replace, raw_insert, raw_delete, suppressed)
@@ -583,9 +619,11 @@ RECORDED: Final[Sequence[Kind]] = (
     modify_projected, modify_instance, modify_removing, upsert, upsert_of_nothing, upsert_without_id,
     upsert_by_modify, upsert_many, replace, replace_upserting, find_one_and_update, find_one_and_replace,
     find_one_and_delete, bulk_ordered, bulk_unordered, bulk_failing_half_way, delete_document, delete_by_key,
-    delete_many, delete_some, delete_with_rules, transaction,
+    delete_many, delete_some, delete_with_rules, transaction, *([transaction_of_documents] if HAS_BIND else []),
 )  # fmt: skip
 """Kinds that change something, whatever the writer's choices."""
+TRANSACTIONS: Final = (transaction, transaction_of_documents)
+"""Kinds that callers try again where they collided."""
 
 
 ENDING_IN_ERRORS: Final[Sequence[Kind]] = (

@@ -7,6 +7,7 @@ the primary, with the caller's codec options for encoding so that nobody's decod
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -21,6 +22,10 @@ from pymongo.write_concern import WriteConcern
 from django_mongo_history.core.model import ABSENT
 
 _ALL: Final = 2**31 - 1
+_BYPASSES_BY_TRUTH: Final = (
+    inspect.signature(Collection.update_one).parameters["bypass_document_validation"].default is False
+)
+"""Whether this driver's updates send True for whatever is true, as PyMongo 4.9 does, or what they got."""
 
 
 class Found(NamedTuple):
@@ -120,11 +125,7 @@ class PyMongoImages:
         return None if found is None else bytes(found.raw)
 
     def _find_one_and(self, session: Any, wanted: bool, parts: Mapping[str, Any]) -> Any:  # noqa: FBT001
-        options = {name: value for name, value in parts.items() if value is not None}
-        if (
-            "bypass_document_validation" in options
-        ):  # the helpers pass on by its own name what they do not know
-            options["bypassDocumentValidation"] = options.pop("bypass_document_validation")
+        options = _given(parts)
         query = options.pop("query")
         if options.pop("remove", False):
             return self._raw.find_one_and_delete(query, session=session, **options)
@@ -201,9 +202,6 @@ def _is_replacement(update: Any) -> bool:
     return isinstance(update, Mapping) and not str(next(iter(update), "")).startswith("$")
 
 
-_NAMES = {"array_filters": "arrayFilters", "bypass_document_validation": "bypassDocumentValidation"}
-
-
 def images_over(collection: Any) -> Images:
     """What reads whole documents of this collection, of PyMongo or mongomock."""
     if isinstance(collection, Collection):
@@ -211,9 +209,20 @@ def images_over(collection: Any) -> Images:
     return MongomockImages(collection)
 
 
+def _given(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is None; how an update passes validation by as the driver would send it, which helpers do not know."""
+    found = {name: value for name, value in parts.items() if value is not None}
+    if "bypass_document_validation" in found:
+        value = found.pop("bypass_document_validation")
+        found["bypassDocumentValidation"] = bool(value) if _BYPASSES_BY_TRUTH else value
+    return found
+
+
 def _command_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The helper's arguments as the command wants them."""
-    command = {_NAMES.get(name, name): value for name, value in parts.items() if value is not None}
+    command = _given(parts)
+    if "array_filters" in command:
+        command["arrayFilters"] = command.pop("array_filters")
     for name in ("sort", "hint"):
         if isinstance(command.get(name), (list, tuple)):
             command[name] = dict(command[name])

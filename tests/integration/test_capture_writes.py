@@ -757,7 +757,6 @@ def test_bulk_write_that_fails_half_way(judge: Judge, ordered: bool) -> None:
 def test_switched_databases(delivery: str) -> None:
     """A version lies with its document, under the namespace that was really written."""
     database = mongoengine.get_db()
-    database.command("ping")  # PyMongo 4.9 has no address before its first command
     uri = "mongodb://{}:{}/".format(*database.client.address)
     mongoengine.connect(
         f"{database.name}_other", alias="other", host=uri, uuidRepresentation="standard", tz_aware=True

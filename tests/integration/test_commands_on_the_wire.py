@@ -14,12 +14,12 @@ import mongoengine
 import pymongo
 import pytest
 from mongoengine import fields
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.monitoring import CommandListener
 
 from django_mongo_history import changeset, history_of, track, untrack
 from tests.judge import configured
+from tests.versions import NEEDS_BIND
 
 OWN = "ledger"
 HISTORY = "document_history"
@@ -186,10 +186,7 @@ def test_a_changeset_costs_nothing(heard: Heard) -> None:
         assert heard.commands == [F, V, COMMIT]
 
 
-@pytest.mark.skipif(
-    not hasattr(ClientSession, "bind"),
-    reason="PyMongo 4.17 brought ClientSession.bind(): before it MongoEngine's writes cannot join a transaction",
-)
+@NEEDS_BIND
 def test_the_callers_transaction_gets_no_second_one(heard: Heard) -> None:
     """The version goes with the write, the commit is the caller's."""
     with tracking("atomic"):

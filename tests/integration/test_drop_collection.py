@@ -34,6 +34,7 @@ from django_mongo_history.errors import BrokenChainError, ConflictError, StoreEr
 from tests.commanding import iso, now, revert, run
 from tests.conftest import CLIENT_OPTIONS, _disconnect
 from tests.judge import HISTORY, configured, tracking
+from tests.versions import NEEDS_BIND
 
 
 class Casket(mongoengine.Document):
@@ -409,6 +410,7 @@ def test_on_mongomock() -> None:
         _disconnect()
 
 
+@NEEDS_BIND
 def test_in_a_callers_transaction_it_fails_as_before(database: Database) -> None:
     """The server drops nothing in a transaction, and nothing is recorded of what did not happen."""
     caskets(1)
@@ -422,6 +424,7 @@ def test_in_a_callers_transaction_it_fails_as_before(database: Database) -> None
     assert names() == {1: "casket 1"}
 
 
+@NEEDS_BIND
 def test_read_in_a_callers_transaction(database: Database) -> None:
     """Looking for the drop asks what no transaction can answer; the caller's goes on all the same."""
     caskets(1)

@@ -16,7 +16,6 @@ from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from mongoengine import fields
 from mongoengine.context_managers import switch_collection
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -31,6 +30,7 @@ from django_mongo_history import (
 from django_mongo_history.driver import building
 from tests.commanding import now
 from tests.judge import configured, tracking
+from tests.versions import NEEDS_BIND
 
 START = datetime.datetime(2024, 1, 1, 12, tzinfo=datetime.UTC)
 
@@ -424,7 +424,7 @@ def test_what_a_killed_builder_left_is_swept_after_a_day(
     assert len(history_of(IntoAirport).materialized()) == 1
 
 
-@pytest.mark.skipif(not hasattr(ClientSession, "bind"), reason="this PyMongo binds no session to a context")
+@NEEDS_BIND
 def test_it_is_refused_in_a_transaction(airports: list[IntoAirport], mongodb: Database) -> None:
     """Servers make and rename no collections there."""
     with (

@@ -16,19 +16,15 @@ import mongoengine
 import pymongo
 import pytest
 from mongoengine import fields
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError, WriteConcernError
 
 from django_mongo_history import append_change_info, changeset, history_of, track, untrack
 from django_mongo_history.errors import DeliveryError, HistoryError, StoreError
 from tests.judge import configured
+from tests.versions import NEEDS_BIND
 
 HISTORY = "document_history"
-NEEDS_BIND = pytest.mark.skipif(
-    not hasattr(ClientSession, "bind"),
-    reason="PyMongo 4.17 brought ClientSession.bind(): before it MongoEngine's writes cannot join a transaction",
-)
 TRANSIENT = ["TransientTransactionError"]
 WRITE_CONFLICT = 112
 UNAUTHORIZED = 13

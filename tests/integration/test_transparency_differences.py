@@ -23,6 +23,7 @@ from pymongo.errors import DocumentTooLarge, OperationFailure
 from tests import differential
 from tests.differential import Case, See, World, attempted, shown
 from tests.judge import configured, tracking
+from tests.versions import NEEDS_SORTED_UPDATES
 
 
 class Cobble(mongoengine.Document):
@@ -248,6 +249,7 @@ def test_documents_that_are_too_large(database: Database[Any]) -> None:
     assert plain[1] == tracked[1]
 
 
+@NEEDS_SORTED_UPDATES
 def test_a_sort_in_a_batch(database: Database[Any], mongodb_client: Any) -> None:
     """Servers before 8.0 refuse it of an update, where findAndModify would obey: so do we."""
     request = pymongo.UpdateOne({"name": "b"}, {"$set": {"count": 50}}, sort={"_id": -1})

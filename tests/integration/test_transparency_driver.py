@@ -39,6 +39,7 @@ from django_mongo_history import history_of
 from tests import differential
 from tests.differential import Case, Cases, See, World
 from tests.judge import configured, tracking
+from tests.versions import NEEDS_BIND
 
 cases = Cases()
 REPLICA_SETS = ("atomic", "sync")
@@ -830,13 +831,11 @@ def transactions(see: See) -> None:
             see(lambda: parcels().find_one({"_id": 4}, session=session))
 
 
-@cases(images=None, modes=REPLICA_SETS)
+@cases(images=None, modes=REPLICA_SETS, marks=(NEEDS_BIND,))
 def bound_transactions(see: See) -> None:
     """`ClientSession.bind()` (PyMongo 4.17): MongoEngine's own calls take part."""
     four()
     client = mongoengine.get_connection()
-    if not hasattr(pymongo.client_session.ClientSession, "bind"):
-        return
     for ends in ("abort_transaction", "commit_transaction"):
         with client.start_session() as session, session.bind(end_session=False):
             session.start_transaction()
@@ -917,13 +916,11 @@ def errors_of_batches_in_transactions(see: See) -> None:
     _fail_in_transactions(see, _failing_batches)
 
 
-@cases(images=None, modes=REPLICA_SETS)
+@cases(images=None, modes=REPLICA_SETS, marks=(NEEDS_BIND,))
 def errors_in_bound_transactions(see: See) -> None:
     four()
     parcels().update_one({"_id": 1}, {"$set": {"code": "u"}})
     client = mongoengine.get_connection()
-    if not hasattr(pymongo.client_session.ClientSession, "bind"):
-        return
     for call in (
         lambda: Parcel(number=1, name="x").save(force_insert=True),
         lambda: Parcel(number=75, code="u").save(),
