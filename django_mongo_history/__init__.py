@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         track,
         untrack,
     )
+    from django_mongo_history.converter import HistoryConverter
     from django_mongo_history.query import LiveDocument, VanishedDocument
     from django_mongo_history.record_changes import RecordChanges
 
@@ -57,6 +58,7 @@ __all__ = [
     "DeliveryError",
     "DocumentDeletedError",
     "HiddenFieldError",
+    "HistoryConverter",
     "HistoryError",
     "LiveDocument",
     "NotTrackedError",
@@ -86,6 +88,10 @@ def __getattr__(name: str) -> Any:
         from django_mongo_history import record_changes
 
         return record_changes.RecordChanges
+    if name == "HistoryConverter":
+        from django_mongo_history import converter
+
+        return converter.HistoryConverter
     if name in _OF_QUERY:
         from django_mongo_history import query
 

@@ -5,10 +5,14 @@ Django's entrance: registers the system checks, and has the settings read when a
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
 from django.core.signals import setting_changed
+
+if TYPE_CHECKING:
+    from django_mongo_history.delivery.messages import Message
 
 
 class MongoHistoryConfig(AppConfig):
@@ -23,8 +27,22 @@ class MongoHistoryConfig(AppConfig):
         import_module("django_mongo_history.api")  # gives tracked classes their attribute
         from django_mongo_history import runtime
 
+        if find_spec("celery") is not None:
+            runtime.use_broker(_send, _runs_inline)
         runtime.configure()
         setting_changed.connect(configure_anew, dispatch_uid="mongo_history.configure_anew")
+        listen_to_celery()
+
+
+def listen_to_celery() -> None:
+    """Let tasks have the context of whoever publishes them, where Celery is installed."""
+    try:
+        task_context = import_module("django_mongo_history.task_context")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "celery":
+            raise
+    else:
+        task_context.connect()
 
 
 def configure_anew(*, setting: str, **_: Any) -> None:
@@ -33,3 +51,14 @@ def configure_anew(*, setting: str, **_: Any) -> None:
         from django_mongo_history import runtime
 
         runtime.configure()
+
+
+# Celery is imported when the first message is sent, not when Django starts.
+
+
+def _send(message: Message) -> None:
+    import_module("django_mongo_history.tasks").send(message)
+
+
+def _runs_inline() -> bool:
+    return bool(import_module("django_mongo_history.tasks").runs_inline())

@@ -32,7 +32,7 @@ from django_mongo_history.core.recording import record_baseline
 from django_mongo_history.core.values import encode_value
 from django_mongo_history.delivery import atomic
 from django_mongo_history.delivery.base import Job, Outcome, cluster_time
-from django_mongo_history.delivery.environment import Recorder
+from django_mongo_history.delivery.environment import IN_TRANSACTION, Recorder
 from django_mongo_history.reading import Source
 from django_mongo_history.reading.scanning import ids_above
 
@@ -120,16 +120,19 @@ def _look(chunk: _Chunk) -> None:
 def _store(chunk: _Chunk) -> None:
     """Read a chunk and store its baselines: in one transaction where the class's versions are stored so."""
     source, environment = chunk.source, chunk.source.environment
-    store, session = environment.store_of(source.collection), source.bound_session()
-    if session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
+    session, mode = source.bound_session(), environment.mode_for(source.tracked, source.collection)
+    # Not by a broker: a walk has time, and each chunk is to be known as stored before the next.
+    mode = "sync" if mode == "celery" else mode
+    destination = environment.destination(mode, source.collection, session)
+    if session is not None or mode in IN_TRANSACTION:
         try:
-            job = Job(chunk, chunk.recorded, store, source.collection, session)
+            job = Job(chunk, chunk.recorded, destination, source.collection, session)
             atomic.deliver(job, timeout_s=environment.timeout_s)
             return
         except atomic.TransactionRefusedError:
             environment.refused.add(source.namespace)
     source.consistently(chunk.read)
-    store.append(chunk.records())
+    destination.append(chunk.records())
 
 
 @dataclass(slots=True)

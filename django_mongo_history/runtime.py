@@ -6,9 +6,8 @@ The one place with process-wide state. Everything below it takes values.
 
 from __future__ import annotations
 
-import contextvars
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import RLock
@@ -16,8 +15,6 @@ from typing import Any, Final
 
 from django.utils.module_loading import import_string
 from pymongo.collection import Collection
-from pymongo.errors import ConnectionFailure
-from pymongo.write_concern import WriteConcern
 
 from django_mongo_history import conf, documents
 from django_mongo_history.capture.attach import Attachments, before_delete
@@ -26,14 +23,19 @@ from django_mongo_history.core.finders import Finders
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.delivery.environment import Environment
+from django_mongo_history.delivery.messages import Message
+from django_mongo_history.delivery.moving import Depot
+from django_mongo_history.delivery.publishing import Publisher
+from django_mongo_history.delivery.queues import Queues
 from django_mongo_history.documents.guarding import guard_deletes
-from django_mongo_history.errors import StoreError
+from django_mongo_history.driver import collections
 from django_mongo_history.query import Sources
 from django_mongo_history.registry import Registry, Tracked, label_of
 from django_mongo_history.signals import document_reverted
 from django_mongo_history.storage.base import Store
 from django_mongo_history.storage.mongo import MongoStore
-from django_mongo_history.storage.mongomock import MongomockStore
+from django_mongo_history.storage.outbox import Outbox
+from django_mongo_history.storage.stores import Names, Opened, Stores
 
 logger: Final = logging.getLogger("django_mongo_history")
 
@@ -49,15 +51,17 @@ class Runtime:
     settings: conf.Settings
     environment: Environment
     attachments: Attachments
+    stores: Stores
     by_settings: set[type] = field(default_factory=set)
 
 
 _lock = RLock()
 _runtime: Runtime | None = None
-_stores: dict[tuple[int, str, str], Store] = {}
-_MOST_STORES: Final = 256
-"""Stores kept open; a project with a database for each tenant may have more, and opens those again."""
-_prepared: set[tuple[int, str, str]] = set()
+_opened: Final = Opened()
+_send: Callable[[Message], None] | None = None
+_runs_inline: Callable[[], bool] = bool
+QUEUED: Final = frozenset({"celery", "outbox"})
+"""Deliveries by which a version is on its way for a time."""
 _attribute: Callable[[type, str | None], None] | None = None
 _on_configured: list[Callable[[], None]] = []
 
@@ -82,6 +86,7 @@ def configure() -> None:
         kept = [] if _runtime is None else _release(_runtime)
         settings = conf.load()
         registry = Registry(documents.find_class)
+        stores = _stores(settings)
         environment = Environment(
             registry=registry,
             store_of=store_of,
@@ -93,8 +98,9 @@ def configure() -> None:
             on_reverted=_announce,
             finders=_finders(settings),
             requires_reason=settings.require_reason,
+            queues=_queues(settings, stores),
         )
-        _runtime = Runtime(settings, environment, _attachments())
+        _runtime = Runtime(settings, environment, _attachments(), stores)
         _guard(environment)
         for tracked in kept:
             register(tracked)
@@ -106,6 +112,52 @@ def configure() -> None:
                 _runtime.by_settings.add(document_class)
         for call in _on_configured:
             call()
+
+
+def _stores(settings: conf.Settings) -> Stores:
+    alias = settings.alias
+    names = Names(
+        settings.database,
+        settings.collection,
+        settings.outbox_collection,
+        settings.dead_collection,
+        None if alias is None else lambda: documents.client_of(alias),
+    )
+    return Stores(names, _opened, reads_outbox=_may_queue(settings))
+
+
+def _may_queue(settings: conf.Settings) -> bool:
+    """Whether versions may be on their way when somebody reads."""
+    asked = {settings.delivery, *(spec.delivery for spec in settings.tracked_documents)}
+    return settings.alias is not None or not asked.isdisjoint(QUEUED)
+
+
+def _queues(settings: conf.Settings, stores: Stores) -> Queues:
+    publisher = None
+    if _send is not None:
+        publisher = Publisher(_send, timeout_s=settings.broker_timeout_s, runs_inline=_runs_inline)
+    return Queues(
+        open_outbox=stores.ready_outbox,
+        place_of=_worker_place,
+        publisher=publisher,
+        is_foreign=settings.alias is not None,
+        when_down=settings.broker_down,
+        max_bytes=settings.message_max_bytes,
+    )
+
+
+def _worker_place(collection: Any) -> tuple[str, str] | None:
+    """By which a worker finds the documents' server and database again."""
+    if not isinstance(collection, Collection):
+        return None
+    alias = documents.alias_of(collection.database.client)
+    return None if alias is None else (alias, collection.database.name)
+
+
+def use_broker(send: Callable[[Message], None], runs_inline: Callable[[], bool]) -> None:
+    """Say what sends messages, and when tasks run at once instead. Called once, by `apps`, where there is Celery."""
+    global _send, _runs_inline
+    _send, _runs_inline = send, runs_inline
 
 
 def on_configured(call: Callable[[], None]) -> None:
@@ -124,6 +176,8 @@ def register(tracked: Tracked) -> None:
     with _lock:
         runtime = current()
         runtime.environment.registry.add(tracked)
+        if tracked.delivery in QUEUED:
+            runtime.stores.reads_outbox = True
         _guard(runtime.environment)
         runtime.attachments.attach(tracked.document_class)
         if _attribute is not None:
@@ -206,38 +260,69 @@ def sources() -> Sources:
     return Sources(current().environment, open_store)
 
 
-def store_of(collection: Any) -> Store:
+def store_of(collection: Any) -> MongoStore:
     """The store of the versions of documents in this collection, to write to: indexes are made at the first use."""
-    store, place = open_store(collection), _place(collection)
-    if place not in _prepared:
-        # In an empty context: indexes are not made in a transaction that the caller has bound to this one.
-        try:
-            contextvars.Context().run(store.prepare)
-        except StoreError as error:
-            if isinstance(error.__cause__, ConnectionFailure):  # no server: the write's own error says so
-                raise error.__cause__ from None
-            raise
-        _prepared.add(place)
-    return store
+    return current().stores.ready(collection)
 
 
 def open_store(collection: Any) -> Store:
-    """The same to read from: nothing is made."""
-    place = _place(collection)
-    store = _stores.get(place)
-    if store is None:
-        while len(_stores) >= _MOST_STORES:
-            oldest = next(iter(_stores))
-            del _stores[oldest]
-            _prepared.discard(oldest)
-        store = _stores[place] = _open(collection.database.client, place[1:])
-    return store
+    """The same to read from, with what is on its way there: nothing is made."""
+    return current().stores.open(collection)
 
 
-def _place(collection: Any) -> tuple[int, str, str]:
-    """Client, database and collection of the versions; an open store keeps its client, so its identity stays its own."""
-    settings, database = current().settings, collection.database
-    return id(database.client), settings.database or database.name, settings.collection
+def depot(alias: str, database: str) -> Depot:
+    """Where versions of this database's documents wait, and where they belong. Raises: ValueError without such an alias."""
+    there = documents.client_of(alias)[database]
+    outbox = current().stores.ready_outbox(there["any"])
+    if outbox is None:
+        raise ValueError(f"the connection {alias!r} is mongomock's, which has no outbox")
+    return _depot(there, outbox)
+
+
+def depots(*, using: str | None = None) -> Iterator[Depot]:
+    """
+    One for each database that has an outbox, or whose documents are tracked; `using` names one connection.
+
+    Databases are looked for on every server that MongoEngine is connected with: tenants may have their own.
+    """
+    seen: set[str] = set()
+    for database in _databases(using):
+        outbox = current().stores.outbox(database["any"])
+        name = "" if outbox is None else f"{id(database.client)} {outbox.name}"
+        if outbox is not None and name not in seen:
+            seen.add(name)
+            yield _depot(database, outbox)
+
+
+def uses_broker() -> bool:
+    """Whether any class's versions are carried by a broker; those in an outbox are only named to it."""
+    environment = current().environment
+    asked = {environment.delivery, *(tracked.delivery for tracked in environment.registry)}
+    return environment.queues.publisher is not None and "celery" in asked
+
+
+def _databases(using: str | None) -> Iterator[Any]:
+    for source in sources().all(using=using):
+        yield source.collection.database
+    name = current().settings.outbox_collection
+    for client in documents.open_clients() if using is None else [documents.client_of(using)]:
+        yield from collections.databases_with(client, name)
+
+
+def _depot(database: Any, outbox: Outbox) -> Depot:
+    runtime = current()
+    return Depot(
+        outbox,
+        runtime.stores.dead_letters(database["any"]),
+        lambda namespace: store_of(_collection(database.client, namespace)),
+        _now,
+        runtime.settings.delivery_tries,
+    )
+
+
+def _collection(client: Any, namespace: str) -> Any:
+    database, _, name = namespace.partition(".")
+    return client[database][name]
 
 
 def _announce(document_class: type, document_id: Any, record: VersionRecord) -> None:
@@ -249,13 +334,6 @@ def _announce(document_class: type, document_id: Any, record: VersionRecord) -> 
             answer, Exception
         ):  # the document is written: its receivers must not stop those to come
             logger.error("A receiver of document_reverted failed: %r", receiver, exc_info=answer)
-
-
-def _open(client: Any, name: tuple[str, str]) -> Store:
-    collection = client[name[0]][name[1]]
-    if isinstance(collection, Collection) and not collection.write_concern.acknowledged:
-        collection = collection.with_options(write_concern=WriteConcern(w=1))
-    return MongoStore(collection) if isinstance(collection, Collection) else MongomockStore(collection)
 
 
 def _release(runtime: Runtime) -> list[Tracked]:

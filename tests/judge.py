@@ -28,6 +28,8 @@ from django_mongo_history.core.identity import id_bytes
 RAW = CodecOptions(document_class=RawBSONDocument)
 SEEN: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=4, tz_aware=True)
 HISTORY = "document_history"
+PLACES = (HISTORY, "document_history_outbox")
+"""Where versions are stored, and where they wait for it."""
 DRIVERS_OWN = {"electionId", "opTime", "$clusterTime", "operationTime"}
 
 Name = tuple[str, tuple[int, bytes]]
@@ -104,7 +106,7 @@ class Judge:
         for alias in self.databases:
             database = mongoengine.get_db(alias)
             for name in sorted(database.list_collection_names(filter={"type": "collection"})):
-                if name != HISTORY and not name.startswith("system."):
+                if name not in PLACES and not name.startswith("system."):
                     for document in database.get_collection(name, codec_options=RAW).find():
                         image = bytes(document.raw)  # of a large document it is a view on the message
                         found[f"{database.name}.{name}", id_bytes(image)] = image
@@ -127,8 +129,9 @@ class Judge:
         return [
             row
             for alias in self.databases
+            for place in PLACES
             for row in mongoengine.get_db(alias)
-            .get_collection(HISTORY, codec_options=values.EXACT)
+            .get_collection(place, codec_options=values.EXACT)
             # Further parts of a large version have no operation.
             .find({"operation": {"$exists": True}}, {"operation": 1, "collection": 1, "document_id": 1})
         ]

@@ -30,6 +30,7 @@ UNREACHABLE = f"{HOST}:1"
 LENT_URI = os.environ.get("TEST_MONGODB_URI", "")
 
 os.environ["MONGODB_URI"] = f"mongodb://{UNREACHABLE}/?serverSelectionTimeoutMS=500"
+os.environ["CELERY_BROKER_URL"] = f"redis://{UNREACHABLE}/0"  # a developer's broker is out of sight, too
 # Time limits of single examples say more about the machine than about the code.
 hypothesis.settings.register_profile("repository", deadline=None)
 hypothesis.settings.load_profile("repository")

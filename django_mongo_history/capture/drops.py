@@ -21,7 +21,7 @@ from django_mongo_history.capture.strictness import Check, Reach
 from django_mongo_history.core.model import order_from_clock
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.delivery.base import cluster_time
-from django_mongo_history.delivery.environment import Environment
+from django_mongo_history.delivery.environment import IN_TRANSACTION, Environment
 from django_mongo_history.driver import collections, topology
 from django_mongo_history.driver.images import images_over
 from django_mongo_history.errors import StoreError
@@ -107,7 +107,7 @@ def _store(
 ) -> None:
     tracked = environment.registry.concerned(document_class)
     must_store = (
-        environment.raises or tracked is None or environment.mode_for(tracked, collection) == "atomic"
+        environment.raises or tracked is None or environment.mode_for(tracked, collection) in IN_TRANSACTION
     )
     try:
         environment.store_of(collection).append_tombstone(tombstone)

@@ -16,7 +16,7 @@ from django_mongo_history.capture.works import Failure, Single
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job, Work
-from django_mongo_history.delivery.environment import Environment, Recorder
+from django_mongo_history.delivery.environment import IN_TRANSACTION, Environment, Recorder
 from django_mongo_history.driver.images import Found, Images
 
 
@@ -93,7 +93,8 @@ class Run:
         environment = self.environment
         plain = self.images.plain
         recorder = Recorder(environment, self.document_class, self.captured, others=self.others)
-        job = Job(work, recorder, environment.store_of(plain), plain, self.session, recorder.begin)
+        destination = environment.destination(self._mode(), plain, self.session)
+        job = Job(work, recorder, destination, plain, self.session, recorder.begin)
         joined = self.is_joined()
         try:
             if self.runs_in_transaction():
@@ -121,7 +122,9 @@ class Run:
 
     def runs_in_transaction(self) -> bool:
         """Whether a failed attempt leaves nothing behind."""
-        return self.is_joined() or self._mode() == "atomic"
+        if self.is_joined():
+            return True
+        return self.acknowledged and not self.is_sync and self._mode() in IN_TRANSACTION
 
     def can_see_in_transaction(self) -> bool:
         """Whether images can be seen in a transaction, also where versions are not stored in it."""
@@ -129,7 +132,7 @@ class Run:
 
     def _mode(self) -> str:
         tracked = self.environment.registry.concerned(self.document_class)
-        if self.is_sync or not self.acknowledged or tracked is None:
+        if tracked is None:
             return "sync"
         return self.environment.mode_for(tracked, self.images.plain)
 

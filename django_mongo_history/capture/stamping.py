@@ -65,9 +65,10 @@ class Stamper:
 
 
 def stamp_of(captured: context.Captured, now: datetime) -> Stamp:
-    """Who and why as a document carries it: what a version stores, without the request. The moment as of a version."""
+    """Who and why as a document carries it: what a version stores, without request and task. The moment as of a version."""
     told = captured.context.to_bson()
     told.pop("request", None)
+    told.pop("task", None)
     return Stamp(told, now + timedelta(microseconds=-now.microsecond % 1000))
 
 

@@ -1,26 +1,21 @@
 """
 System checks: every mistake in the settings that can be found before the first write.
-
-Only the check tagged `database` talks to a server, so `check --database default` (or `migrate`) runs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Final
 
 import mongoengine
-import pymongo
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's names
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's names
 from django.utils.module_loading import import_string
-from pymongo.errors import PyMongoError
 
 from django_mongo_history import conf, runtime
-from django_mongo_history.conf import Kind, TrackedSpec
+from django_mongo_history.checks.entries import TAG, TrackedEntry, imported, tracked_entries
+from django_mongo_history.conf import Kind
 from django_mongo_history.documents import (
-    database_of,
     field_names,
     is_document_class,
     is_identity,
@@ -28,22 +23,11 @@ from django_mongo_history.documents import (
     translate_path,
 )
 
-TAG: Final = "mongo_history"
-HELLO_TIMEOUT_S: Final = 5.0
-
 _MIDDLEWARE: Final = "django_mongo_history.middleware.HistoryMiddleware"
 _AUTHENTICATION: Final = (
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.RemoteUserMiddleware",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tracked:
-    """An entry of `TRACKED_DOCUMENTS` whose class could be imported."""
-
-    spec: TrackedSpec
-    document_class: type[Any]
 
 
 @register(TAG)
@@ -69,7 +53,7 @@ def check_classes(**_: Any) -> list[CheckMessage]:
     """E004: a dotted path that does not import. E005: one of something whose documents lie in no collection."""
     messages: list[CheckMessage] = []
     for spec in conf.load().tracked_documents:
-        found = _imported(spec.document)
+        found = imported(spec.document)
         if isinstance(found, Exception):
             text = f"TRACKED_DOCUMENTS: {spec.document!r} cannot be imported: {found}"
             hint = "Give the dotted path of the module and the class, as in 'shop.documents.Order'."
@@ -84,7 +68,7 @@ def check_classes(**_: Any) -> list[CheckMessage]:
 @register(TAG)
 def check_paths(**_: Any) -> list[CheckMessage]:
     """E006: a path that is no field of the class. E007: hidden or untracked identity of a document."""
-    return [message for tracked in _tracked() for message in _path_messages(tracked)]
+    return [message for tracked in tracked_entries() for message in _path_messages(tracked)]
 
 
 @register(TAG)
@@ -96,7 +80,7 @@ def check_time_series(**_: Any) -> list[CheckMessage]:
             hint="Take it out: measurements are written once and are their own history.",
             id="mongo_history.E008",
         )
-        for tracked in _tracked()
+        for tracked in tracked_entries()
         if is_time_series(tracked.document_class)
     ]
 
@@ -106,7 +90,7 @@ def check_shadowed_fields(**_: Any) -> list[CheckMessage]:
     """W001: fields that an attribute of Version stands before, so that `version.field` is something else."""
     reserved = _version_attributes()
     messages: list[CheckMessage] = []
-    for tracked in _tracked():
+    for tracked in tracked_entries():
         for name in sorted(field_names(tracked.document_class) & reserved):
             text = f"{tracked.spec.document}: Version has an attribute {name!r} of its own, which shadows the field"
             hint = f"Read the field of a version with version[{name!r}]; or silence this check."
@@ -118,7 +102,7 @@ def check_shadowed_fields(**_: Any) -> list[CheckMessage]:
 def check_attribute(**_: Any) -> list[CheckMessage]:
     """W002: a class that has something else where its history shall be."""
     attribute = conf.load().attribute
-    wanted = {tracked.document_class: (tracked.spec.document, attribute) for tracked in _tracked()}
+    wanted = {tracked.document_class: (tracked.spec.document, attribute) for tracked in tracked_entries()}
     return [
         Warning(
             f"{label} has something else named {name!r}, where its history was to be",
@@ -150,7 +134,9 @@ def check_callables(**_: Any) -> list[CheckMessage]:
     """E011: a dotted path that names nothing that can be called, so that versions would not say who or why."""
     settings = conf.load()
     keys = ("get_user", "get_remote_addr", "get_extra")
-    named = [(f"MONGO_HISTORY[{key.upper()!r}]", getattr(settings, key)) for key in keys]
+    named = [
+        (f"MONGO_HISTORY[{key.upper()!r}]", getattr(settings, key)) for key in (*keys, "admin_scope")
+    ]
     named += [
         (f"TRACKED_DOCUMENTS: {key!r} of {spec.document!r}", getattr(spec, key))
         for spec in settings.tracked_documents
@@ -159,22 +145,12 @@ def check_callables(**_: Any) -> list[CheckMessage]:
     return [
         Error(
             f"{place}: {path!r} cannot be called: {error}",
-            hint="Give the dotted path of a function, or of a static or class method, that takes the document class.",
+            hint="Give the dotted path of a function, or of a static or class method, that takes what is said of the key.",
             id="mongo_history.E011",
         )
         for place, path in named
         if isinstance(path, str) and (error := _not_called(path)) is not None
     ]
-
-
-@register(TAG, Tags.database)
-def check_servers(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E010: a server without transactions for atomic delivery. W004: a server that does not answer."""
-    if not databases:  # the SQL databases to check: none are given where no server shall be asked
-        return []
-    delivery = conf.load().delivery
-    atomic = [tracked for tracked in _tracked() if (tracked.spec.delivery or delivery) == "atomic"]
-    return [message for tracked in atomic for message in _server_messages(tracked)]
 
 
 def _problems(kind: Kind, identifier: str) -> list[CheckMessage]:
@@ -183,13 +159,6 @@ def _problems(kind: Kind, identifier: str) -> list[CheckMessage]:
         for problem in conf.problems()
         if problem.kind is kind
     ]
-
-
-def _tracked() -> Iterator[_Tracked]:
-    for spec in conf.load().tracked_documents:
-        found = _imported(spec.document)
-        if is_document_class(found):
-            yield _Tracked(spec, found)
 
 
 def _registered() -> dict[type[Any], tuple[str, str]]:
@@ -201,14 +170,6 @@ def _registered() -> dict[type[Any], tuple[str, str]]:
         tracked.document_class: (tracked.label, current.settings.attribute)
         for tracked in current.environment.registry
     }
-
-
-def _imported(dotted: str) -> Any:
-    """What the path names, or the exception that came instead."""
-    try:
-        return import_string(dotted)
-    except Exception as error:  # noqa: BLE001 - a project's module may raise anything, which the check then tells
-        return error
 
 
 def _not_called(path: str) -> Exception | None:
@@ -231,7 +192,7 @@ def _kind_of(found: Any) -> str:
     )
 
 
-def _path_messages(tracked: _Tracked) -> Iterator[CheckMessage]:
+def _path_messages(tracked: TrackedEntry) -> Iterator[CheckMessage]:
     spec = tracked.spec
     for option, paths in (
         ("untracked", spec.untracked),
@@ -258,7 +219,7 @@ def _has_other(document_class: type[Any], attribute: str) -> bool:
 
 
 def _version_attributes() -> frozenset[str]:
-    found = _imported("django_mongo_history.query.Version")
+    found = imported("django_mongo_history.query.Version")
     return (
         frozenset(name for name in dir(found) if not name.startswith("_"))
         if isinstance(found, type)
@@ -273,7 +234,7 @@ def _positions(stack: list[str], dotted: str) -> list[int]:
 
 
 def _is_made_from(wanted: type[Any], entry: str) -> bool:
-    found = _imported(entry)
+    found = imported(entry)
     return isinstance(found, type) and issubclass(found, wanted)
 
 
@@ -283,37 +244,3 @@ def _missing_middleware() -> CheckMessage:
         hint=f"Add {_MIDDLEWARE!r} after the authentication middleware.",
         id="mongo_history.W003",
     )
-
-
-def _server_messages(tracked: _Tracked) -> list[CheckMessage]:
-    place = f"{tracked.spec.document}: 'atomic' delivery"
-    try:
-        with pymongo.timeout(HELLO_TIMEOUT_S):
-            hello = _hello(tracked.document_class)
-    except (PyMongoError, mongoengine.connection.ConnectionFailure) as error:
-        text = f"{place} cannot be checked, the server does not answer: {error}"
-        return [
-            Warning(
-                text, hint="Is MongoDB running, and mongoengine.connect() called?", id="mongo_history.W004"
-            )
-        ]
-    if _has_transactions(hello):
-        return []
-    hint = "Use a replica set (one node is enough) or a sharded cluster; or the delivery 'auto' or 'sync'."
-    return [
-        Error(
-            f"{place} needs transactions, which the server does not have", hint=hint, id="mongo_history.E010"
-        )
-    ]
-
-
-def _hello(document_class: type[Any]) -> dict[str, Any]:
-    hello: Callable[[str], dict[str, Any]] = database_of(document_class).client.admin.command
-    try:
-        return hello("hello")
-    except NotImplementedError:  # mongomock
-        return {}
-
-
-def _has_transactions(hello: dict[str, Any]) -> bool:
-    return bool(hello.get("setName")) or hello.get("msg") == "isdbgrid"

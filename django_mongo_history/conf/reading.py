@@ -25,7 +25,8 @@ ROWS: Final = (
         rules.one_of(*DELIVERIES),
         "auto",
         "How versions are stored: 'atomic' with the document in one transaction, 'sync' right after it, 'auto' the"
-        " first where the server can.",
+        " first where the server can; 'celery' by a worker, 'outbox' by way of a collection that the version is put into"
+        " in one transaction with the document.",
     ),
     Row(
         "DATABASE",
@@ -40,6 +41,14 @@ ROWS: Final = (
         rules.collection,
         "document_history",
         "The collection of the versions of all classes.",
+    ),
+    Row(
+        "ALIAS",
+        "str or None",
+        rules.optional(rules.text),
+        None,
+        "The MongoEngine connection to which the versions go; None means that of the tracked document. Another server has"
+        " no part in the document's transactions: 'auto' is then 'outbox', and 'atomic' cannot be had.",
     ),
     Row(
         "SNAPSHOT_EVERY",
@@ -62,7 +71,8 @@ ROWS: Final = (
         "str",
         rules.one_of("raise", "log"),
         "raise",
-        "What happens when a version cannot be stored after its document was written ('sync' delivery).",
+        "What happens when a version cannot be stored after its document was written ('sync' and 'celery' delivery); it"
+        " is kept in the outbox.",
     ),
     Row(
         "DROP_COLLECTION",
@@ -79,6 +89,60 @@ ROWS: Final = (
         100.0,
         "How long a transaction is tried again; a server holds the documents of a writer that was killed for up to 90.",
         "seconds",
+    ),
+    Row(
+        "OUTBOX_COLLECTION",
+        "str",
+        rules.collection,
+        "document_history_outbox",
+        "The collection of versions on their way, in the database of the tracked document, or in DATABASE.",
+    ),
+    Row(
+        "DEAD_COLLECTION",
+        "str",
+        rules.collection,
+        "document_history_dead",
+        "The collection of versions that could not be stored, beside the outbox.",
+    ),
+    Row(
+        "DELIVERY_TRIES",
+        "int",
+        rules.whole(1, 100),
+        8,
+        "How often a version that the store refuses is tried, at longer and longer intervals, before it is laid aside in"
+        " DEAD_COLLECTION. A store that cannot be reached is waited for without an end.",
+        "tries",
+    ),
+    Row(
+        "CELERY_QUEUE",
+        "str or None",
+        rules.optional(rules.text),
+        None,
+        "The queue of the package's Celery tasks; None means Celery's own routing.",
+    ),
+    Row(
+        "BROKER_DOWN",
+        "str",
+        rules.one_of("sync", "outbox", "raise"),
+        "sync",
+        "What 'celery' delivery does where the broker takes no message: 'sync' stores the version itself, 'outbox' keeps"
+        " it there for the sweep, 'raise' keeps it there and raises DeliveryError.",
+    ),
+    Row(
+        "BROKER_TIMEOUT_S",
+        "float",
+        rules.seconds,
+        1.0,
+        "How long a write waits for the broker. After a failure writes do not wait at all for ten seconds.",
+        "seconds",
+    ),
+    Row(
+        "MESSAGE_MAX_BYTES",
+        "int",
+        rules.whole(1024, 8 * 1024 * 1024),
+        256 * 1024,
+        "Up to how large versions travel in messages; a larger one goes into the outbox, and the message names it.",
+        "bytes",
     ),
     Row(
         "ATTRIBUTE",
@@ -130,6 +194,31 @@ ROWS: Final = (
         default=False,
         meaning="Whether a write that would be recorded without a reason is refused before it reaches the server.",
     ),
+    Row(
+        "CONVERSIONS",
+        "list of dict",
+        rules.conversions,
+        (),
+        "Old histories that `history_convert` brings along when it is not told which: dicts of `source`, `document` and the"
+        " options of the format, as in `{'source': 'mongoengine-history', 'document': 'shop.documents.Order',"
+        " 'source_timezone': 'Europe/Paris'}`.",
+    ),
+    Row(
+        "ADMIN_SCOPE",
+        "callable, dotted path or None",
+        rules.optional(rules.callable_or_path),
+        None,
+        "Called with the request and a `Scope` on every history page of the admin; answers with that scope, narrowed to"
+        " the classes, documents and fields that the user may see.",
+    ),
+    Row(
+        "PROPAGATE_CONTEXT",
+        "bool",
+        rules.flag,
+        default=True,
+        meaning="Whether Celery tasks inherit user, address, reason, `extra`, request and changeset from whoever publishes"
+        " them: whether these are put into messages, and taken from them.",
+    ),
 )
 
 
@@ -140,11 +229,19 @@ class Settings:
     delivery: str
     database: str | None
     collection: str
+    alias: str | None
     snapshot_every: int
     chunk_size: int
     on_error: str
     drop_collection: str
     transaction_timeout_s: float
+    outbox_collection: str
+    dead_collection: str
+    delivery_tries: int
+    celery_queue: str | None
+    broker_down: str
+    broker_timeout_s: float
+    message_max_bytes: int
     attribute: str
     trusted_proxies: tuple[rules.Network, ...]
     request_id_header: str | None
@@ -152,6 +249,9 @@ class Settings:
     get_remote_addr: Named
     get_extra: Named
     require_reason: bool
+    conversions: tuple[Mapping[str, Any], ...]
+    admin_scope: Named
+    propagate_context: bool
     tracked_documents: tuple[TrackedSpec, ...]
 
 

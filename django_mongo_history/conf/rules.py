@@ -77,6 +77,12 @@ def collection(value: Any) -> str:
     raise ValueError("expected the name of a collection")
 
 
+def text(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError("expected a text that is not empty")
+
+
 def database(value: Any) -> str:
     if isinstance(value, str) and _DATABASE.fullmatch(value):
         return value
@@ -119,6 +125,18 @@ def mapping_of_texts(value: Any) -> Mapping[str, str]:
     ):
         return MappingProxyType(dict(value))
     raise ValueError("expected a dict of non-empty strings to non-empty strings")
+
+
+def conversions(value: Any) -> tuple[Mapping[str, Any], ...]:
+    is_list = isinstance(value, (list, tuple)) and all(isinstance(entry, Mapping) for entry in value)
+    needed = ("source", "document")
+    if not is_list or not all(
+        isinstance(entry.get(name), str) and entry[name] for entry in value for name in needed
+    ):
+        raise ValueError("expected a list of dicts, each with the texts 'source' and 'document'")
+    if not all(isinstance(name, str) and name.isidentifier() for entry in value for name in entry):
+        raise ValueError("expected names of options as keys beside 'source' and 'document'")
+    return tuple(MappingProxyType(dict(entry)) for entry in value)
 
 
 def networks(value: Any) -> tuple[Network, ...]:

@@ -15,7 +15,7 @@ from django_mongo_history.conf.callables import Named
 from django_mongo_history.conf.rows import Kind, Problem, Row, read_rows, wrong
 
 SETTING: Final = "TRACKED_DOCUMENTS"
-DELIVERIES: Final = ("auto", "atomic", "sync")
+DELIVERIES: Final = ("auto", "atomic", "sync", "celery", "outbox")
 
 ENTRY_ROWS: Final = (
     Row(

@@ -23,8 +23,17 @@ from django_mongo_history.context.blocks import (
     suppress_history,
 )
 from django_mongo_history.context.frames import Block, CarriedBlock
+from django_mongo_history.context.header import HeaderError, decode_header, encode_header
 from django_mongo_history.context.scopes import Scope
 from django_mongo_history.context.storable import comparable_key, storable_key
+from django_mongo_history.context.tasks import (
+    Inherited,
+    begin_task,
+    begin_task_inside,
+    end_task,
+    inheritance,
+    still_to_ask,
+)
 from django_mongo_history.context.users import UNSET, Unset, user_ref
 
 __all__ = [
@@ -32,15 +41,23 @@ __all__ = [
     "Block",
     "Captured",
     "CarriedBlock",
+    "HeaderError",
+    "Inherited",
     "Scope",
     "Unset",
     "append_change_info",
+    "begin_task",
+    "begin_task_inside",
     "capture_context",
     "comparable_key",
     "consume_appended",
     "current_changeset",
+    "decode_header",
+    "encode_header",
+    "end_task",
     "extra_change_info",
     "has_scope",
+    "inheritance",
     "is_suppressed",
     "noted",
     "open_changeset",
@@ -48,6 +65,7 @@ __all__ = [
     "rationale",
     "scope_of",
     "scoped",
+    "still_to_ask",
     "storable_key",
     "suppress_history",
     "user_ref",

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from bson import ObjectId
 
-from django_mongo_history.context.finding import NOTHING, find, lifted
+from django_mongo_history.context.finding import NOTHING, Found, find, lifted
 from django_mongo_history.context.frames import Block, Frame, Note, current, spend
 from django_mongo_history.context.scopes import Scope
 from django_mongo_history.context.storable import slot_of, storable
@@ -53,15 +53,20 @@ def capture_context(
     """
     frame = current.get()
     found = find(finders, document_class, but=frame.given) if finders else NOTHING
-    context = Context(
+    captured = Captured(frame.changeset or changeset or ObjectId(), told_by(frame, found))
+    return captured if key is None else noted(captured, key)
+
+
+def told_by(frame: Frame, found: Found) -> Context:
+    """Who and why by this frame, and by what was found out otherwise."""
+    return Context(
         user=frame.user.now() if found.user is UNSET else found.user,
         remote_addr=frame.remote_addr if found.remote_addr is UNSET else found.remote_addr,
         reason=found.reason if frame.reason is None else frame.reason,
         extra={**found.extra, **frame.extra},
         request=frame.request,
+        task=frame.task,
     )
-    captured = Captured(frame.changeset or changeset or ObjectId(), context)
-    return captured if key is None else noted(captured, key)
 
 
 def noted(captured: Captured, key: DocumentKey) -> Captured:

@@ -21,7 +21,7 @@ from bson import ObjectId
 from django_mongo_history.context.scopes import Scope
 from django_mongo_history.context.storable import Slot
 from django_mongo_history.context.users import User
-from django_mongo_history.core.model import RequestRef
+from django_mongo_history.core.model import RequestRef, TaskRef
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,6 +62,9 @@ class Frame:
     reason: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     request: RequestRef | None = None
+    task: TaskRef | None = None
+    is_inherited: bool = False
+    """Whether a task has it from whoever published it, so that the project's own finders have been asked there."""
     suppressed: str | None = None
     given: frozenset[str] = frozenset()
     """What a block itself has said (`user`, `remote_addr`), so that the project's own finders are not asked for it."""
@@ -171,6 +174,25 @@ class CarriedBlock(Generic[T]):
 def spend(notes: Iterable[Note]) -> None:
     for note in notes:
         note.is_spent = True
+
+
+def unwound(frame: Frame) -> Frame:
+    """
+    The frame around this one, after this one and all that are still open inside it have ended.
+
+    Whoever has copied them, a thread or an asyncio task that goes on, sees their end as at the end of a block. Info that
+    no write has taken goes on where the changeset does.
+    """
+    innermost, outer = current.get(), cast(Frame, frame.outer)
+    for scope in set(innermost.scopes).difference(outer.scopes):
+        scope.close()
+    if frame.user is not outer.user:
+        frame.user.close()
+    goes_on = frame.changeset is outer.changeset and frame.notes is not outer.notes
+    after = replace(outer, notes=frame.notes) if goes_on else outer
+    for slot, waiting in innermost.notes.items():
+        spend(set(waiting).difference(after.notes.get(slot, ())))
+    return after
 
 
 def _opened(opener: object, begin: Callable[[Frame], Frame]) -> Frame:

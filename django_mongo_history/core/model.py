@@ -122,6 +122,14 @@ class RequestRef:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskRef:
+    """The Celery task that wrote: its id, and the name under which Celery knows it."""
+
+    id: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Who, from where and why: the values that a version carries. All of them may be missing."""
 
@@ -130,6 +138,7 @@ class Context:
     reason: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     request: RequestRef | None = None
+    task: TaskRef | None = None
 
     def to_bson(self) -> dict[str, Any]:
         """The stored shape; a fact that is not there has no key."""
@@ -148,12 +157,14 @@ class Context:
                 "method": self.request.method,
                 "path": self.request.path,
             }
+        if self.task is not None:
+            stored["task"] = {"id": self.task.id, "name": self.task.name}
         return stored
 
     @classmethod
     def from_bson(cls, stored: Mapping[str, Any]) -> Context:
         """The reverse of `to_bson`; keys it does not know are left out."""
-        user, request = stored.get("user"), stored.get("request")
+        user, request, task = stored.get("user"), stored.get("request"), stored.get("task")
         return cls(
             user=None
             if user is None
@@ -164,6 +175,7 @@ class Context:
             request=None
             if request is None
             else RequestRef(request.get("id") or "", request.get("method") or "", request.get("path") or ""),
+            task=None if task is None else TaskRef(task.get("id") or "", task.get("name") or ""),
         )
 
 

@@ -18,6 +18,7 @@ from django_mongo_history.core.model import (
     Context,
     DocumentKey,
     Operation,
+    PatchEntries,
     Path,
     Replaced,
     VersionRecord,
@@ -95,6 +96,81 @@ def record_baseline(
         after=_digest(state),
         snapshot=state,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """
+    What an old history says of one write, pruned already: the state on both sides, None where there was no document.
+
+    `hidden`: dotted hidden paths that changed. Digests are given where the caller has them.
+    """
+
+    before: bytes | None
+    after: bytes | None
+    hidden: tuple[str, ...] = ()
+    before_digest: bytes | None = None
+    after_digest: bytes | None = None
+
+
+def record_converted(
+    key: DocumentKey, sides: Sides, around: Circumstances, version_id: ObjectId
+) -> VersionRecord:
+    """The version of a write that another history tells of: one also where the two states are the same."""
+    before, after = sides.before, sides.after
+    patch, key_order, changed = _patch(before, after, None)
+    if sides.hidden and before is not None and after is not None:
+        changed = _limited({*changed, *_prefixes_of(sides.hidden)})
+    whole = before if after is None else after
+    keeps_whole = before is None or after is None or (patch is not None and len(patch) >= len(after))
+    operation = (
+        Operation.CREATE if before is None else Operation.DELETE if after is None else Operation.UPDATE
+    )
+    return _record(
+        key,
+        operation,
+        around,
+        id=version_id,
+        before=sides.before_digest or _digest(before),
+        after=sides.after_digest or _digest(after),
+        patch=patch,
+        key_order=key_order or None,
+        snapshot=whole if keeps_whole or around.policy.wants_snapshot(version_id) else None,
+        changed=changed,
+        hidden_changed=sides.hidden,
+    )
+
+
+def record_unknown(
+    key: DocumentKey,
+    digests: tuple[bytes | None, bytes | None],
+    told: PatchEntries,
+    around: Circumstances,
+    version_id: ObjectId,
+) -> VersionRecord:
+    """
+    The version of a write of which only the change is told. `digests`: of both sides, None where there was no document;
+    where its state is not known, what the caller has put in its place.
+    """
+    paths: list[Path] = []
+    for action, path, payload in told:
+        paths.extend([tuple(path)] if action == "change" else ((*path, name) for name, _value in payload))
+    return _record(
+        key,
+        _operation(*digests),
+        around,
+        id=version_id,
+        before=digests[0],
+        after=digests[1],
+        patch=diff.encode_entries(told) if told else None,
+        changed=_changed(paths) if paths else (),
+    )
+
+
+def _operation(before: bytes | None, after: bytes | None) -> Operation:
+    if before is None:
+        return Operation.CREATE
+    return Operation.DELETE if after is None else Operation.UPDATE
 
 
 def _record(key: DocumentKey, operation: Operation, around: Circumstances, **stored: Any) -> VersionRecord:

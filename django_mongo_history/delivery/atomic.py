@@ -51,14 +51,18 @@ def deliver(job: Job, *, timeout_s: float) -> tuple[Any, list[VersionRecord]]:
 
     def finish(outcome: Outcome, session: Any) -> list[VersionRecord]:
         records = job.record(outcome.writes, cluster_time(session))
-        job.store.append(records, session=session)
+        job.destination.append(records, session=session)
         return records
 
     if job.session is not None and job.session.in_transaction:
         job.begin()
         outcome = job.work.attempt(job.session, transactional=True)
-        return outcome.result, finish(outcome, job.session)
-    return in_transaction(job, finish, timeout_s=timeout_s)
+        records = finish(outcome, job.session)
+        job.destination.settle(records, is_committed=False)
+        return outcome.result, records
+    result, records = in_transaction(job, finish, timeout_s=timeout_s)
+    job.destination.settle(records, is_committed=True)
+    return result, records
 
 
 def in_transaction(job: Job, finish: Finish, *, timeout_s: float) -> tuple[Any, list[VersionRecord]]:

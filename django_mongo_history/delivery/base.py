@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from bson.timestamp import Timestamp
 
 from django_mongo_history.core.model import VersionRecord, Write
-from django_mongo_history.storage.base import Store
 
 
 @dataclass(slots=True)
@@ -42,6 +41,26 @@ class Work(Protocol):
         ...
 
 
+class Destination(Protocol):
+    """Where the versions of one write go: straight into the store, or there by way of an outbox or a broker."""
+
+    def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
+        """
+        Hand versions on; in the transaction of `session` where there is one.
+
+        Raises: StoreError where nothing of it took them, and the driver's own errors inside a transaction.
+        """
+        ...
+
+    def settle(self, records: Sequence[VersionRecord], *, is_committed: bool) -> None:
+        """The write is done, or will be when the caller commits: say so to who moves the versions on. Never raises."""
+        ...
+
+    def keep(self, records: Sequence[VersionRecord]) -> str | None:
+        """Keep versions that `append` refused after their write; where they are now, None where they are nowhere."""
+        ...
+
+
 Recorder = Callable[[Sequence[Write], Timestamp | None], list[VersionRecord]]
 """From writes and the cluster time after them to the versions to be stored; empty where nothing tracked changed."""
 
@@ -51,13 +70,14 @@ class Job:
     """
     One write to be delivered.
 
-    `collection`: the plain PyMongo collection (or mongomock's) that is written. `session`: the caller's, or None.
+    `destination`: where its versions go. `collection`: the plain PyMongo collection (or mongomock's) that is written.
+    `session`: the caller's, or None.
     `begin` is called at the start of each attempt: the moment of a version is that of the attempt that succeeded.
     """
 
     work: Work
     record: Recorder
-    store: Store
+    destination: Destination
     collection: Any
     session: Any = None
     begin: Callable[[], None] = lambda: None

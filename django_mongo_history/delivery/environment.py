@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from bson import ObjectId
 from bson.timestamp import Timestamp
@@ -21,10 +22,16 @@ from django_mongo_history.core.finders import NO_FINDERS, Finders
 from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import DocumentKey, VersionRecord, Write
 from django_mongo_history.core.recording import Circumstances, record_write
+from django_mongo_history.delivery.base import Destination
+from django_mongo_history.delivery.destinations import Direct
+from django_mongo_history.delivery.queues import NO_QUEUES, Queues
 from django_mongo_history.driver import topology
 from django_mongo_history.errors import ReasonRequiredError
 from django_mongo_history.registry import Registry, Tracked
 from django_mongo_history.storage.base import Store
+
+IN_TRANSACTION: Final = frozenset({"atomic", "outbox"})
+"""The modes in which a document and what is kept of its write commit in one transaction."""
 
 _held: ContextVar[tuple[type, context.Captured] | None] = ContextVar(
     "django_mongo_history_held", default=None
@@ -54,6 +61,8 @@ class Environment:
     finders: Finders = NO_FINDERS
     """Whom the writes of all classes ask for user, address and extra."""
     requires_reason: bool = False
+    queues: Queues = NO_QUEUES
+    """What stands between a write and the store, where something does."""
 
     def records(self, document_class: type) -> bool:
         """Whether writes through this class are recorded here: it is tracked, and if in scopes only, one is open."""
@@ -66,11 +75,25 @@ class Environment:
         return self.registry.has_scoped and self.registry.is_scoped(document_class, documents.sharing)
 
     def mode_for(self, tracked: Tracked, collection: Any) -> str:
-        """`atomic` or `sync`: the class's own mode, else the project's, as far as server and collection can."""
+        """
+        `atomic`, `sync`, `celery` or `outbox`: the class's own mode, else the project's, as far as server and collection
+        can.
+        """
         asked = tracked.delivery or self.delivery
+        if asked == "celery":
+            return "celery" if self.queues.can_queue(collection) else "sync"
         if asked == "sync" or collection.full_name in self.refused or not self.has_transactions(collection):
             return "sync"
-        return "atomic"
+        return "outbox" if asked == "outbox" or self.queues.is_foreign else "atomic"
+
+    def destination(self, mode: str, collection: Any, session: Any) -> Destination:
+        """Where the versions of a write of this collection go, under this mode, in this session of the caller's."""
+        is_joined = session is not None and session.in_transaction
+        if mode == "outbox" or (is_joined and (mode == "celery" or self.queues.is_foreign)):
+            return self.queues.via_outbox(collection)
+        if mode == "celery":
+            return self.queues.via_broker(collection, partial(self.store_of, collection))
+        return Direct(self.store_of(collection), partial(self.queues.open_outbox, collection))
 
     def capture(
         self, document_class: type, tracked: Tracked | None, changeset: ObjectId | None = None
@@ -94,9 +117,10 @@ class Environment:
 
     def finders_of(self, tracked: Tracked | None) -> Finders:
         """Whom a write of this class asks: nobody, most of the time."""
+        own = context.still_to_ask(self.finders)
         if tracked is None or not tracked.finders:
-            return self.finders
-        return tracked.finders.before(self.finders) if self.finders else tracked.finders
+            return own
+        return tracked.finders.before(own) if own else tracked.finders
 
     def may_require_reason(self) -> bool:
         """Whether any write needs a reason: what is asked first, at every write."""

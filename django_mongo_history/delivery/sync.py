@@ -1,5 +1,6 @@
 """
-The write first, then its version: for servers and collections without transactions, and where a class asks for it.
+The write first, then its version: for servers and collections without transactions, where a class asks for it, and for
+what goes to a broker.
 
 Between the two a crash loses the version; readers then show the change as `external`.
 """
@@ -86,13 +87,23 @@ def _session(job: Job, *, has_sessions: bool) -> Iterator[Any]:
 
 def _append(job: Job, records: list[VersionRecord], *, raises: bool) -> None:
     try:
-        job.store.append(records)
+        job.destination.append(records)
     except StoreError as error:
-        written = ", ".join(f"{record.document_id!r} (version {record.id})" for record in records)
-        message = (
-            f"The write to {job.collection.full_name} was done, but its versions were not stored: {written}. "
-            "Do not repeat the write; the change will show as external. Mend the history collection."
-        )
+        kept_in = job.destination.keep(records)
+        message = _not_stored(job, records, kept_in)
         if raises:
-            raise DeliveryError(message, written=True, records=records) from error
+            raise DeliveryError(message, written=True, records=records, kept_in=kept_in) from error
         logger.exception("%s", message)
+    job.destination.settle(records, is_committed=True)
+
+
+def _not_stored(job: Job, records: list[VersionRecord], kept_in: str | None) -> str:
+    written = ", ".join(f"{record.document_id!r} (version {record.id})" for record in records)
+    if kept_in is None:
+        what = "The change will show as external. Mend the history collection."
+    else:
+        what = f"They are kept in {kept_in}: mend the history collection, then run `manage.py history_flush`."
+    return (
+        f"The write to {job.collection.full_name} was done, but its versions were not stored: {written}. "
+        f"Do not repeat the write. {what}"
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from mongoengine.base.common import _document_registry
-from mongoengine.connection import _connection_settings
+from mongoengine.connection import _connection_settings, _connections, get_connection
 from mongoengine.context_managers import switch_db
 
 from django_mongo_history.documents.paths import is_document_class
@@ -53,6 +53,24 @@ def find_collection_class(collection: str) -> type[Any] | None:
 def connection_aliases() -> list[str]:
     """The names of the connections that there are."""
     return sorted(_connection_settings)
+
+
+def alias_of(client: Any) -> str | None:
+    """The name under which MongoEngine knows this client; None for one that it has not made."""
+    return next((alias for alias, known in list(_connections.items()) if known is client), None)
+
+
+def client_of(alias: str) -> Any:
+    """The client of a connection. Raises: ValueError where there is none of this name."""
+    if alias not in _connection_settings:
+        known = ", ".join(map(repr, connection_aliases())) or "none"
+        raise ValueError(f"MongoEngine has no connection {alias!r}; it has: {known}")
+    return get_connection(alias)
+
+
+def open_clients() -> list[Any]:
+    """The clients of the connections that are in use, each once."""
+    return list({id(client): client for client in list(_connections.values())}.values())
 
 
 def class_count() -> int:

@@ -67,6 +67,16 @@ def translate_path(document_class: type[Any], path: str) -> NamePath:
     return tuple(names)
 
 
+def binary_fields(document_class: type[Any]) -> frozenset[str]:
+    """The database names of fields of the class, and of those below it, that hold bytes."""
+    return frozenset(
+        declared.db_field
+        for one in family_of(document_class)
+        for declared in one._fields.values()
+        if isinstance(declared, fields.BinaryField)
+    )
+
+
 def attribute_path(document_class: type[Any], path: Sequence[str | int]) -> str:
     """
     The attribute names of a path of database names and list indexes, joined by dots: `("s", 0, "h")` to `"stats.0.hits"`.

@@ -75,6 +75,22 @@ def knows_relation(document_class: type[Any], parts: Parts) -> bool:
     return True
 
 
+def relations_of(document_class: type[Any], *, depth: int = 3) -> list[str]:
+    """
+    The relations that a class declares, by attribute names: its references, those in lists, and those in embedded
+    documents down to `depth` of them. What it says nothing about (dynamic fields, dicts without a field) is left out.
+    """
+    found: list[str] = []
+    for name, declared in document_class._fields.items():
+        place = _place_of(declared)
+        if isinstance(place, _Pointing):
+            found.append(name)
+        elif isinstance(place, tuple) and depth > 1:
+            below = (one for member in place for one in relations_of(member, depth=depth - 1))
+            found.extend(f"{name}.{one}" for one in below)
+    return list(dict.fromkeys(found))
+
+
 def relation_names(document_class: type[Any], parts: Parts) -> tuple[NamePath, ...]:
     """The database names of the part of a path that lies in the document itself: up to its first reference."""
     ways = _ways(family_of(document_class), parts, ())

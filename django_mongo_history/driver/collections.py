@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from bson.codec_options import CodecOptions
+from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 from pymongo.read_preferences import ReadPreference
@@ -41,6 +42,17 @@ def count(collection: Any) -> int | None:
         return int(collection.estimated_document_count())
     except OperationFailure:
         return None
+
+
+def databases_with(client: Any, name: str) -> list[Any]:
+    """The databases of a server that have a collection of this name; none where the account may not ask."""
+    if not isinstance(client, MongoClient):
+        return []
+    try:
+        databases = [client[found] for found in client.list_database_names()]
+        return [one for one in databases if one.list_collection_names(filter={"name": name})]
+    except OperationFailure:
+        return []
 
 
 def identities(database: Any) -> frozenset[bytes]:

@@ -55,15 +55,20 @@ positive.__name__ = "whole number from 1"
 def parse_selection(labels: Sequence[str], ids: Sequence[str] = (), *, using: str | None = None) -> Selection:
     """Which documents are meant."""
     classes = list(dict.fromkeys(map(parse_label, labels)))
-    if using is not None and using not in documents.connection_aliases():
-        known = ", ".join(documents.connection_aliases()) or "none"
-        raise CommandError(f"--using: there is no connection {using!r}. Connections: {known}.")
+    check_alias(using)
     if ids and len(classes) != 1:
         raise CommandError("--id: name exactly one --document with it, for an id belongs to a class.")
     selection = Selection(runtime.sources(), classes, using=using)
     if not ids:
         return selection
     return Selection(selection.sources, classes, _parse_ids(selection, ids), using)
+
+
+def check_alias(using: str | None) -> None:
+    """Refuse the name of a connection that there is not."""
+    if using is not None and using not in documents.connection_aliases():
+        known = ", ".join(documents.connection_aliases()) or "none"
+        raise CommandError(f"--using: there is no connection {using!r}. Connections: {known}.")
 
 
 def parse_label(label: str) -> type[Any]:

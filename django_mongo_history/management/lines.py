@@ -9,7 +9,14 @@ from bson import json_util
 from bson.binary import UuidRepresentation
 from django.utils import timezone
 
-from django_mongo_history.core.model import ABSENT, HIDDEN, Change, Operation, Path, RequestRef, UserRef
+from django_mongo_history.core.model import (
+    ABSENT,
+    HIDDEN,
+    Change,
+    Context,
+    Operation,
+    Path,
+)
 from django_mongo_history.core.policy import name_path
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import BrokenChainError
@@ -32,6 +39,8 @@ def summary(version: Version) -> str:
         parts.append(f"by {version.user}")
     if version.reason:
         parts.append(f"({version.reason})")
+    if version.task is not None:
+        parts.append(f"in {version.task.name}")
     if version.operation in (Operation.UPDATE, Operation.EXTERNAL):
         parts.append(_changed(version))
     if version.changeset is not None:
@@ -49,6 +58,8 @@ def dropped(tombstone: Tombstone) -> str:
         parts.append(f"by {tombstone.context.user}")
     if tombstone.context.reason:
         parts.append(f"({tombstone.context.reason})")
+    if tombstone.context.task is not None:
+        parts.append(f"in {tombstone.context.task.name}")
     if tombstone.changeset is not None:
         parts.append(f"changeset {tombstone.changeset}")
     return " ".join(" ".join(parts).split())
@@ -65,7 +76,7 @@ def dropped_json(tombstone: Tombstone) -> str:
             "collection": tombstone.collection,
             "documents": tombstone.documents,
             "class": tombstone.document_class,
-            **_who(context.user, context.remote_addr, context.reason, dict(context.extra), context.request),
+            **_who(context),
             "changeset": tombstone.changeset,
         },
         json_options=_JSON,
@@ -86,7 +97,6 @@ def change_lines(version: Version) -> Iterator[str]:
 
 def json_line(version: Version) -> str:
     """All of a version as one JSON object, its values in canonical extended JSON."""
-    who = _who(version.user, version.remote_addr, version.reason, version.extra, version.request)
     return json_util.dumps(
         {
             "id": version.id,
@@ -95,7 +105,7 @@ def json_line(version: Version) -> str:
             "derived": version.is_derived,
             "class": label_of(version.document_class),
             "document_id": version.document_id,
-            **who,
+            **_who(version),
             "changeset": version.changeset and version.changeset.id,
             "revert_of": version.revert_of,
             **_changes(version),
@@ -105,19 +115,15 @@ def json_line(version: Version) -> str:
     )
 
 
-def _who(
-    user: UserRef | None,
-    remote_addr: str | None,
-    reason: str | None,
-    extra: dict[str, Any],
-    request: RequestRef | None,
-) -> dict[str, Any]:
+def _who(told: Version | Context) -> dict[str, Any]:
+    user, request, task = told.user, told.request, told.task
     return {
         "user": user and {"pk": user.pk, "label": user.label, "model": user.model},
-        "remote_addr": remote_addr,
-        "reason": reason,
-        "extra": extra,
+        "remote_addr": told.remote_addr,
+        "reason": told.reason,
+        "extra": dict(told.extra),
         "request": request and {"id": request.id, "method": request.method, "path": request.path},
+        "task": task and {"id": task.id, "name": task.name},
     }
 
 

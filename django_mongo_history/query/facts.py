@@ -9,7 +9,7 @@ from typing import Any, Self
 from bson import ObjectId
 
 from django_mongo_history import reading
-from django_mongo_history.core.model import Context, Operation, RequestRef, UserRef, VersionRecord
+from django_mongo_history.core.model import Context, Operation, RequestRef, TaskRef, UserRef, VersionRecord
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import VersionNotFoundError
 from django_mongo_history.query.sources import Sources
@@ -110,6 +110,11 @@ class VersionFacts:
     def request(self) -> RequestRef | None:
         """The HTTP request that it was made in: id, method, path."""
         return self._context.request
+
+    @property
+    def task(self) -> TaskRef | None:
+        """The Celery task that made it: id and name."""
+        return self._context.task
 
     @property
     def revert_of(self) -> Any:

@@ -22,12 +22,12 @@ def hidden_between(history: DocumentHistory, left: int | None, right: int | None
     history.prefetch(places)
     records = (history.record(place) for place in places)
     rules = history.source.policy
-    found = {path for record in records if record is not None for path in _written(record, rules)}
+    found = {path for record in records if record is not None for path in hidden_by(record, rules)}
     return [Change(tuple(path.split(".")), HIDDEN, HIDDEN, "change") for path in sorted(found)]
 
 
-def _written(record: VersionRecord, rules: Policy) -> Iterator[str]:
-    """The paths, dotted, as they were hidden then or are hidden today."""
+def hidden_by(record: VersionRecord, rules: Policy) -> Iterator[str]:
+    """The hidden paths, dotted, that a version wrote: as they were hidden then or are hidden today."""
     for path in record.hidden_changed:
         if not policy.is_untracked(tuple(path.split(".")), rules):
             yield path

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from bson import ObjectId
 
 from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.core.replay import Unreadable
 from django_mongo_history.core.tombstones import Tombstone
+from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.reading import Source
 from django_mongo_history.revert import Drop
@@ -37,6 +39,29 @@ def records_of(
         if place not in known:
             known[place] = sources.of_record(record, near)
         yield known[place], record
+
+
+def records_named(sources: Sources, ids: Sequence[ObjectId]) -> list[tuple[Source, VersionRecord]]:
+    """
+    The stored versions of these ids, of whatever store, each with where its document lies; in the order of the ids.
+
+    What is not there is left out. Raises: BrokenChainError for a row that cannot be read.
+    """
+    found: dict[ObjectId, tuple[Source, VersionRecord]] = {}
+    for near in _one_per_store(sources, None):
+        missing = [one for one in ids if one not in found]
+        for version_id, record in near.store.records(missing).items() if missing else ():
+            if isinstance(record, Unreadable):
+                raise BrokenChainError(
+                    f"Version {version_id} cannot be read: {record.reason}", version=version_id
+                )
+            found[version_id] = sources.of_record(record, near), record
+    return [found[one] for one in dict.fromkeys(ids) if one in found]
+
+
+def stores_of(sources: Sources) -> list[Source]:
+    """One source for each store."""
+    return _one_per_store(sources, None)
 
 
 def marks_of(sources: Sources, query: Query, drops: Iterable[Mark]) -> Iterator[Mark]:

@@ -55,15 +55,19 @@ class Sources:
         A class that is not known or not tracked any more has no rules of its own left: those it was stored under were
         applied then.
         """
-        found = documents.find_class(record.document_class)
+        return self.of_stored(record.document_class, record.collection, near)
+
+    def of_stored(self, class_name: str, collection: str, near: Source) -> Source:
+        """The same by the name that the class is stored under, and the full namespace."""
+        found = documents.find_class(class_name)
         tracked = None if found is None else self.environment.registry.get(found)
         if tracked is not None and tracked.collections:
             today = self.of_class(tracked.document_class)
-            if record.collection in today.namespaces:
+            if collection in today.namespaces:
                 return today
         if tracked is None:
-            tracked = Tracked(found or object, record.document_class)
-        database, _, name = record.collection.partition(".")
+            tracked = Tracked(found or object, class_name)
+        database, _, name = collection.partition(".")
         client = near.collection.database.client
         plain = client[database].get_collection(name, codec_options=near.collection.codec_options)
         return self._source(tracked, plain)

@@ -10,7 +10,7 @@ from typing import Any
 from bson import ObjectId
 
 from django_mongo_history import documents
-from django_mongo_history.core.model import Context, RequestRef, UserRef
+from django_mongo_history.core.model import Context, RequestRef, TaskRef, UserRef
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.query.records import drops_of, summaries_of
 from django_mongo_history.query.sources import Sources
@@ -112,6 +112,11 @@ class ChangesetFacts:
     def request(self) -> RequestRef | None:
         """The HTTP request that it was made in: id, method, path."""
         return self._context.request
+
+    @property
+    def task(self) -> TaskRef | None:
+        """The Celery task that made its first version: id and name. One that a request sent has its own on its versions."""
+        return self._context.task
 
     @property
     def at(self) -> datetime | None:

@@ -99,6 +99,16 @@ class Version(VersionFacts):
                 f"version {self.number} of {self.document_id!r} has no field {name!r}"
             ) from None
 
+    @property
+    def is_on_its_way(self) -> bool:
+        """
+        Whether it is still in the outbox, from where a worker will move it on; it is complete all the same.
+
+        What a broker carries is not known before it arrives. Cost: nothing, or one look into the outbox.
+        """
+        outbox = getattr(self._source.store, "outbox", None)
+        return outbox is not None and self._stored is not None and bool(outbox.holds(self.id))
+
     # -- its neighbours --------------------------------------------------------------------------------------------
 
     @property

@@ -22,7 +22,7 @@ from django_mongo_history.core.drift import Renamed, rename_keys
 from django_mongo_history.core.model import DocumentKey, Entry
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.tombstones import Tombstone
-from django_mongo_history.delivery.environment import Environment
+from django_mongo_history.delivery.environment import IN_TRANSACTION, Environment
 from django_mongo_history.driver import collections, topology
 from django_mongo_history.driver.images import Images, MongomockImages, PyMongoImages
 from django_mongo_history.driver.topology import bound_session
@@ -32,6 +32,7 @@ from django_mongo_history.storage.base import Query, Store
 _PATIENCE_S: Final = 20.0
 _NO_SNAPSHOT: Final = 246
 """SnapshotUnavailable: for good where the collection is capped."""
+_NOTHING: Final = Policy()
 T = TypeVar("T")
 
 
@@ -53,13 +54,15 @@ class Source:
     """
     One class's documents in one collection (`collection`, the driver's own) and the store of their versions.
 
-    `tracked.policy` is today's: it prunes everything that leaves here.
+    `tracked.policy` is today's: it prunes everything that leaves here. So does `also`, which is what this reader may not
+    see; it hides from the reader alone, and nothing is recorded by it.
     """
 
     tracked: Tracked
     collection: Any
     store: Store
     environment: Environment
+    also: Policy = _NOTHING
 
     def now(self) -> datetime:
         return self.environment.now()
@@ -83,7 +86,7 @@ class Source:
     def under_rules_of(self, class_name: str | None) -> Source:
         """The same for a document of this `_cls`: a subclass may have rules of its own, which then are the document's."""
         found = self.environment.registry.of_image(class_name, self.tracked.document_class)
-        if found is None or found is self.tracked or found.policy == self.policy:
+        if found is None or found is self.tracked or found.policy == self.tracked.policy:
             return self
         return replace(self, tracked=replace(self.tracked, policy=found.policy))
 
@@ -112,8 +115,9 @@ class Source:
 
     def may_lag(self) -> bool:
         """Whether a document may be seen before its version: where the two are not written in one transaction."""
-        is_atomic = self.environment.mode_for(self.tracked, self.collection) == "atomic"
-        return not is_atomic and self.bound_session() is None
+        is_atomic = self.environment.mode_for(self.tracked, self.collection) in IN_TRANSACTION
+        # On another server versions are read a moment after the outbox, so that some of later writes may be among them.
+        return (not is_atomic or self.environment.queues.is_foreign) and self.bound_session() is None
 
     def tombstones(self) -> list[Tombstone]:
         """The drops of its collection that are not disproved, oldest first."""
@@ -122,7 +126,8 @@ class Source:
 
     @property
     def policy(self) -> Policy:
-        return self.tracked.policy
+        """All that is pruned: by today's rules, and from this reader."""
+        return self.tracked.policy if self.also is _NOTHING else self.tracked.policy.joined(self.also)
 
     @property
     def codec_options(self) -> CodecOptions[Any]:

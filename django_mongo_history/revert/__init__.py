@@ -12,6 +12,7 @@ from django_mongo_history.revert.plan import (
     plan_states,
     plan_take_back,
 )
+from django_mongo_history.revert.previewing import Outcome, Preview
 from django_mongo_history.revert.relations import plan_related
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "Drop",
     "Item",
     "Kind",
+    "Outcome",
     "Plan",
+    "Preview",
     "Target",
     "apply",
     "apply_or_raise",

@@ -21,7 +21,7 @@ from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import ABSENT, VersionRecord
 from django_mongo_history.delivery import atomic, sync
 from django_mongo_history.delivery.base import Job
-from django_mongo_history.delivery.environment import Recorder
+from django_mongo_history.delivery.environment import IN_TRANSACTION, Recorder
 from django_mongo_history.errors import BrokenChainError, ConflictError
 from django_mongo_history.reading import DocumentHistory, Source, scan
 from django_mongo_history.registry import has_stamps
@@ -238,10 +238,11 @@ def _deliver(
         check([Reach(document=document) for document in after])
     work.decisions = _stamped(work.decisions, source, captured)
     recorder = Recorder(environment, document_class, captured, plan.revert_of)
-    store = environment.store_of(source.collection)
     session = source.bound_session()
-    job = Job(work, recorder, store, source.collection, session, recorder.begin)
-    if session is not None or environment.mode_for(source.tracked, source.collection) == "atomic":
+    mode = environment.mode_for(source.tracked, source.collection)
+    destination = environment.destination(mode, source.collection, session)
+    job = Job(work, recorder, destination, source.collection, session, recorder.begin)
+    if session is not None or mode in IN_TRANSACTION:
         try:
             return atomic.deliver(job, timeout_s=environment.timeout_s)
         except atomic.TransactionRefusedError:

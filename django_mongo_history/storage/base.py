@@ -35,20 +35,33 @@ class Query:
     Bounds: `after` and `before` are exclusive, aware. `touching` are dotted database paths without list indexes;
     a version that changed it or something below it matches. `user` matches by key, of a text by label too.
     `unreadable` is told of rows that cannot be read, which are then left out; without it they are raised.
+
+    For pages: `past` is a version's (at, id), and only what comes behind it in the sort order is found, `limit` rows at
+    most, those that cannot be read among them. `max_time_s`: how long the server may look for them, then the driver's
+    `ExecutionTimeout` is raised. `user_keys` and `document_ids`: one of these. `reason_part`: somewhere in the reason,
+    whatever the case of its letters.
     """
 
     collections: tuple[str, ...] | None = None
     document_id: Any = ABSENT
+    document_ids: tuple[Any, ...] | None = None
     classes: tuple[str, ...] | None = None
     changeset: ObjectId | None = None
     changesets: tuple[ObjectId, ...] | None = None
     user: UserRef | None = None
+    user_keys: tuple[Any, ...] | None = None
+    user_label: str | None = None
+    remote_addr: str | None = None
     reason: str | None = None
+    reason_part: str | None = None
     operation: Operation | None = None
     after: datetime | None = None
     before: datetime | None = None
     touching: tuple[str, ...] | None = None
     newest_first: bool = False
+    past: tuple[datetime, ObjectId] | None = None
+    limit: int | None = None
+    max_time_s: float | None = None
     unreadable: Callable[[BrokenChainError], None] | None = None
 
 
@@ -58,6 +71,17 @@ class Mark(NamedTuple):
     at: datetime
     id: ObjectId
     changeset: ObjectId | None
+
+
+class Head(NamedTuple):
+    """What a version did to which document, without what it holds."""
+
+    at: datetime
+    id: ObjectId
+    operation: Operation
+    collection: str
+    document_class: str
+    document_id: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +149,14 @@ class Store(Protocol):
 
     def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
         """The same without what the versions hold: no state and no patch is read. `unreadable` asks for nothing."""
+        ...
+
+    def heads(self, query: Query) -> Iterator[Head]:
+        """The same, with what they did to which document. A row that says none of it is left out."""
+        ...
+
+    def collections(self) -> list[str]:
+        """The namespaces of which there are versions, sorted. Cost: a step in an index for each."""
         ...
 
     def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from bson import ObjectId
@@ -15,7 +16,7 @@ from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, Operatio
 from django_mongo_history.core.replay import Records
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.storage import tombstones
-from django_mongo_history.storage.base import Mark, Query, Summary
+from django_mongo_history.storage.base import Head, Mark, Query, Summary
 
 
 class MemoryStore:
@@ -77,10 +78,16 @@ class MemoryStore:
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
         found = [record for record in self._records.values() if matches(record, query)]
         found.sort(key=lambda record: (record.at, record.id), reverse=query.newest_first)
-        return iter(found)
+        return islice(found, query.limit)
 
     def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
         return (Mark(record.at, record.id, record.changeset) for record in self.find(query))
+
+    def heads(self, query: Query) -> Iterator[Head]:
+        return map(head_of, self.find(query))
+
+    def collections(self) -> list[str]:
+        return sorted({record.collection for record in self._records.values()})
 
     def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:
         return summaries_of(self.find(Query()), changesets)
@@ -125,23 +132,57 @@ def _entry(record: VersionRecord) -> Entry:
     )
 
 
+def head_of(record: VersionRecord) -> Head:
+    """A version without what it holds."""
+    return Head(
+        record.at, record.id, record.operation, record.collection, record.document_class, record.document_id
+    )
+
+
 def matches(record: VersionRecord, query: Query) -> bool:
     """Whether a version meets all conditions, as the server would say."""
     return all(
         (
             query.collections is None or record.collection in query.collections,
             query.document_id is ABSENT or is_equal(record.document_id, query.document_id),
+            query.document_ids is None or _is_among(record.document_id, query.document_ids),
             query.classes is None or record.document_class in query.classes,
             query.changeset is None or record.changeset == query.changeset,
             query.changesets is None or record.changeset in query.changesets,
             query.user is None or _is_user(record, query),
-            query.reason is None or record.context.reason == query.reason,
+            _has_context(record, query),
             query.operation is None or record.operation is query.operation,
             query.after is None or record.at > query.after,
             query.before is None or record.at < query.before,
             query.touching is None or not set(query.touching).isdisjoint(record.changed),
+            query.past is None or _is_past(record, query),
         )
     )
+
+
+def _has_context(record: VersionRecord, query: Query) -> bool:
+    context = record.context
+    user = context.user
+    wanted_part = None if query.reason_part is None else query.reason_part.casefold()
+    return all(
+        (
+            query.reason is None or context.reason == query.reason,
+            wanted_part is None or wanted_part in (context.reason or "").casefold(),
+            query.remote_addr is None or context.remote_addr == query.remote_addr,
+            query.user_keys is None or (user is not None and _is_among(user.pk, query.user_keys)),
+            query.user_label is None or (user is not None and user.label == query.user_label),
+        )
+    )
+
+
+def _is_past(record: VersionRecord, query: Query) -> bool:
+    place = (record.at, record.id)
+    assert query.past is not None
+    return place < query.past if query.newest_first else place > query.past
+
+
+def _is_among(value: Any, wanted: Sequence[Any]) -> bool:
+    return any(is_equal(value, one) for one in wanted)
 
 
 def _is_user(record: VersionRecord, query: Query) -> bool:

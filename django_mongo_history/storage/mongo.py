@@ -7,8 +7,10 @@ queries. Knows no Django and no MongoEngine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain, islice
 from typing import Any, Final
 
 from bson import MaxKey, MinKey, ObjectId
@@ -25,7 +27,7 @@ from django_mongo_history.core.replay import Records, Unreadable, unreadable
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows, tombstones
-from django_mongo_history.storage.base import Mark, Query, Summary
+from django_mongo_history.storage.base import Head, Mark, Query, Summary
 
 _DUPLICATE_KEY: Final = 11000
 _LINKS: Final = [
@@ -36,6 +38,7 @@ ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "opera
 
 _MARKS_AT_ONCE: Final = 1000
 MARK_FIELDS: Final = {"at": 1, "changeset": 1}
+HEAD_FIELDS: Final = dict.fromkeys(("at", "operation", "collection", "document_class", "document_id"), 1)
 
 UPDATES_WITH_SNAPSHOTS: Final = {"operation": Operation.UPDATE.value, "snapshot": {"$exists": True}}
 
@@ -55,6 +58,12 @@ INDEXES: Final = [
         name="collection_changed_at",
         partialFilterExpression={"changed": {"$exists": True}},
     ),
+    # Updates, of which there are most, are not in it: whoever looks for those finds them in the order of moments.
+    IndexModel(
+        [("collection", ASCENDING), ("operation", ASCENDING), ("at", ASCENDING), ("_id", ASCENDING)],
+        name="collection_operation_at",
+        partialFilterExpression={"operation": {"$lt": Operation.UPDATE.value}},
+    ),
 ]
 
 
@@ -65,8 +74,9 @@ class MongoStore:
     The collection's write concern is used outside transactions; reads always go to the primary.
     """
 
-    def __init__(self, collection: Collection[Any]) -> None:
+    def __init__(self, collection: Collection[Any], indexes: Sequence[IndexModel] = INDEXES) -> None:
         self.name = collection.full_name
+        self._indexes = indexes
         self._is_indexed = False
         self._rows: Collection[Any] = collection.with_options(
             codec_options=values.EXACT.with_options(document_class=RawBSONDocument),
@@ -78,9 +88,17 @@ class MongoStore:
 
     def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
         # Of a version in parts the first goes in last: until it is there, none of it is.
-        documents = [
-            RawBSONDocument(row) for encoded in rows.encode_all(records) for row in reversed(encoded)
-        ]
+        self.append_rows(
+            [row for encoded in rows.encode_all(records) for row in reversed(encoded)], session=session
+        )
+
+    def append_rows(self, encoded: Sequence[bytes], *, session: Any = None) -> None:
+        """
+        Store the rows of versions as they are; of a version in parts the first last. One that is there stays.
+
+        Raises: as `append`.
+        """
+        documents = [RawBSONDocument(row) for row in encoded]
         if not documents:
             return
         if session is not None and session.in_transaction:
@@ -143,10 +161,8 @@ class MongoStore:
             "document_id": {"$in": list(document_ids)},
             **UPDATES_WITH_SNAPSHOTS,
         }
-        hint = (
-            "snapshots" if self._has_indexes() else None
-        )  # the planner may take the index over all versions
-        found = self._exact.find(wanted, {"_id": 1}, session=session, hint=hint)
+        # Named, for the planner may take the index over all versions.
+        found = self._exact.find(wanted, {"_id": 1}, session=session, hint=self._hint("snapshots"))
         return frozenset(row["_id"] for row in found)
 
     def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
@@ -165,27 +181,43 @@ class MongoStore:
         return rows.decode(row, [bytes(part.raw) for part in further])
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
-        direction = DESCENDING if query.newest_first else ASCENDING
-        cursor = self._rows.find(_filter(query), session=session).sort(
-            [("at", direction), ("_id", direction)]
-        )
-        with cursor:
-            for row in cursor:
-                record = self._record(bytes(row.raw), session)
-                if not isinstance(record, Unreadable):
-                    yield record
-                elif query.unreadable is None:
-                    raise unreadable(_key(row), record)
-                else:
-                    query.unreadable(unreadable(_key(row), record))
+        for row in _sorted(query, lambda wanted: self._rows.find(wanted, session=session)):
+            record = self._record(bytes(row.raw), session)
+            if not isinstance(record, Unreadable):
+                yield record
+            elif query.unreadable is None:
+                raise unreadable(_key(row), record)
+            else:
+                query.unreadable(unreadable(_key(row), record))
 
     def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
-        direction = DESCENDING if query.newest_first else ASCENDING
-        # Marks are small: without a limit the second answer would bring a hundred thousand of them.
-        cursor = self._exact.find(_filter(query), MARK_FIELDS, session=session, batch_size=_MARKS_AT_ONCE)
-        with cursor.sort([("at", direction), ("_id", direction)]):
-            for row in cursor:
-                yield Mark(row["at"], row["_id"], row.get("changeset"))
+        for row in self._small(query, MARK_FIELDS, session):
+            yield Mark(row["at"], row["_id"], row.get("changeset"))
+
+    def heads(self, query: Query) -> Iterator[Head]:
+        for row in self._small(query, HEAD_FIELDS, None):
+            try:
+                operation = Operation(row["operation"])
+                yield Head(
+                    _typed(row["at"], datetime),
+                    row["_id"],
+                    operation,
+                    row["collection"],
+                    row["document_class"],
+                    row["document_id"],
+                )
+            except (KeyError, TypeError, ValueError):
+                continue  # `find` tells of it
+
+    def _small(self, query: Query, fields: dict[str, int], session: Any) -> Iterator[dict[str, Any]]:
+        # Without a limit the second answer would bring a hundred thousand of them.
+        return _sorted(
+            query,
+            lambda wanted: self._exact.find(wanted, fields, session=session, batch_size=_MARKS_AT_ONCE),
+        )
+
+    def collections(self) -> list[str]:
+        return sorted(name for name in self._exact.distinct("collection") if isinstance(name, str))
 
     def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:
         # Documents compare field by field, so the least of these is the first version's, without a sort.
@@ -208,7 +240,8 @@ class MongoStore:
         ]
         groups: dict[ObjectId, list[dict[str, Any]]] = {}
         # Named, for the planner would try the index over all moments as well.
-        options: dict[str, Any] = {"hint": "changeset"} if self._has_indexes() else {}
+        hint = self._hint("changeset")
+        options: dict[str, Any] = {} if hint is None else {"hint": hint}
         for row in self._exact.aggregate(pipeline, **options):
             groups.setdefault(row["_id"]["changeset"], []).append(row)
         return [_summary(changeset, found) for changeset, found in groups.items()]
@@ -227,6 +260,11 @@ class MongoStore:
         found = self._exact.find(tombstones.ids(query))
         return tombstones.chosen(tombstones.decode_all(found), query)
 
+    def _hint(self, name: str) -> str | None:
+        """The index of this name where there is one to be asked for."""
+        is_ours = any(index.document["name"] == name for index in self._indexes)
+        return name if is_ours and self._has_indexes() else None
+
     def _has_indexes(self) -> bool:
         """Whether indexes can be asked for by name; once there, they are taken to stay."""
         self._is_indexed = self._is_indexed or not self.missing()
@@ -234,13 +272,15 @@ class MongoStore:
 
     def missing(self) -> list[str]:
         there = set(self._exact.index_information())
-        return [name for name in (index.document["name"] for index in INDEXES) if name not in there]
+        return [name for name in (index.document["name"] for index in self._indexes) if name not in there]
 
     def prepare(self) -> list[str]:
         try:
             missing = self.missing()
             if missing:
-                self._exact.create_indexes([index for index in INDEXES if index.document["name"] in missing])
+                self._exact.create_indexes(
+                    [index for index in self._indexes if index.document["name"] in missing]
+                )
         except PyMongoError as error:
             raise StoreError(
                 f"The indexes of {self.name} could not be made: {error}. Run `manage.py history_indexes` with an "
@@ -310,6 +350,38 @@ def _key(row: Any) -> DocumentKey:
     return DocumentKey(str(row.get("collection")), row.get("document_id"))
 
 
+def _sorted(query: Query, ask: Callable[[Mapping[str, Any]], Any]) -> Iterator[Any]:
+    """
+    The rows that a query finds, in its order, streamed. `ask` gives the cursor for a filter.
+
+    Behind a place there are two questions, for the versions of its very moment and for those beyond: each has exact
+    bounds in any index that ends in (at, _id), which one question for both would not have.
+    """
+    direction = DESCENDING if query.newest_first else ASCENDING
+    filters = [_filter(query)] if query.past is None else _filters_past(query, query.past)
+    return islice(chain.from_iterable(_rows_of(query, ask(one), direction) for one in filters), query.limit)
+
+
+def _rows_of(query: Query, cursor: Any, direction: int) -> Iterator[Any]:
+    cursor = cursor.sort([("at", direction), ("_id", direction)])
+    if query.limit is not None:
+        cursor = cursor.limit(query.limit)
+    if query.max_time_s is not None:
+        cursor = cursor.max_time_ms(int(query.max_time_s * 1000))
+    with cursor:
+        yield from cursor
+
+
+def _filters_past(query: Query, past: tuple[datetime, ObjectId]) -> list[dict[str, Any]]:
+    at, version_id = past
+    beyond = "$lt" if query.newest_first else "$gt"
+    wanted = _filter(query)
+    bounds: dict[str, Any] = wanted["at"]
+    here = wanted | {"at": bounds | {"$eq": at}, "_id": {beyond: version_id}}
+    near = bounds.get(beyond, at)
+    return [here, wanted | {"at": bounds | {beyond: min(near, at) if query.newest_first else max(near, at)}}]
+
+
 def _filter(query: Query) -> dict[str, Any]:
     """The query as a MongoDB filter. Every value stands behind an operator of ours: input never becomes one."""
     # Further parts of a large version have no `at`, and are never found for themselves.
@@ -323,21 +395,37 @@ def _filter(query: Query) -> dict[str, Any]:
         wanted["collection"] = {"$in": list(query.collections)}
     if query.document_id is not ABSENT:
         wanted["document_id"] = {"$eq": query.document_id}
+    if query.document_ids is not None:
+        wanted.setdefault("document_id", {})["$in"] = list(query.document_ids)
     if query.classes is not None:
         wanted["document_class"] = {"$in": list(query.classes)}
     if query.changeset is not None:
         wanted["changeset"] = {"$eq": query.changeset}
-    if query.reason is not None:
-        wanted["context.reason"] = {"$eq": query.reason}
     if query.changesets is not None:
         wanted.setdefault("changeset", {})["$in"] = list(query.changesets)
     if query.operation is not None:
         wanted["operation"] = {"$eq": query.operation.value}
     if query.touching is not None:
         wanted["changed"] = {"$in": list(query.touching)}
+    wanted.update(_context_filter(query))
     if query.user is not None:
-        wanted.update(_user_filter(query))
+        wanted["$and"] = [_user_filter(query)]
     return wanted
+
+
+def _context_filter(query: Query) -> dict[str, Any]:
+    reason: dict[str, Any] = {}
+    if query.reason is not None:
+        reason["$eq"] = query.reason
+    if query.reason_part is not None:
+        reason |= {"$regex": re.escape(query.reason_part), "$options": "i"}
+    found = {
+        "context.reason": reason or None,
+        "context.remote_addr": None if query.remote_addr is None else {"$eq": query.remote_addr},
+        "context.user.label": None if query.user_label is None else {"$eq": query.user_label},
+        "context.user.pk": None if query.user_keys is None else {"$in": list(query.user_keys)},
+    }
+    return {name: wanted for name, wanted in found.items() if wanted is not None}
 
 
 def _user_filter(query: Query) -> dict[str, Any]:

@@ -8,6 +8,7 @@ plain values and comes out as the BSON that they make, and all comparing is done
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from bson import ObjectId
@@ -18,9 +19,15 @@ from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionRecord
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.storage import tombstones
-from django_mongo_history.storage.base import Mark, Query, Summary
-from django_mongo_history.storage.memory import is_equal, matches, summaries_of
-from django_mongo_history.storage.mongo import ENTRY_FIELDS, UPDATES_WITH_SNAPSHOTS, MongoStore, read_entry
+from django_mongo_history.storage.base import Head, Mark, Query, Summary
+from django_mongo_history.storage.memory import head_of, is_equal, matches, summaries_of
+from django_mongo_history.storage.mongo import (
+    ENTRY_FIELDS,
+    INDEXES,
+    UPDATES_WITH_SNAPSHOTS,
+    MongoStore,
+    read_entry,
+)
 
 _AWARE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(tz_aware=True)
 
@@ -30,6 +37,7 @@ class MongomockStore(MongoStore):
 
     def __init__(self, collection: Any) -> None:
         self.name = collection.full_name
+        self._indexes = INDEXES
         self._is_indexed = False
         self._exact = collection.with_options(codec_options=_AWARE)
         self._rows: Any = _RawRows(self._exact)
@@ -60,11 +68,15 @@ class MongomockStore(MongoStore):
         return tombstones.chosen(tombstones.decode_all(found), query)
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
-        sort_only = Query(newest_first=query.newest_first)
-        return (record for record in super().find(sort_only) if matches(record, query))
+        sort_only = Query(newest_first=query.newest_first, unreadable=query.unreadable)
+        found = (record for record in super().find(sort_only) if matches(record, query))
+        return islice(found, query.limit)
 
     def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
         return (Mark(record.at, record.id, record.changeset) for record in self.find(query))
+
+    def heads(self, query: Query) -> Iterator[Head]:
+        return map(head_of, self.find(query))
 
     def summaries(self, changesets: Sequence[ObjectId]) -> list[Summary]:
         return summaries_of(self.find(Query()), changesets)

@@ -23,6 +23,7 @@ from django_mongo_history.core.model import (
     DocumentKey,
     Operation,
     RequestRef,
+    TaskRef,
     UserRef,
     VersionRecord,
     Write,
@@ -53,6 +54,13 @@ SECOND = {
 }
 
 
+IN_TASK = Context(
+    UserRef(ObjectId("65f0000000000000000000aa"), "ann", "auth.user"),
+    request=RequestRef("r-1", "POST", "/airports/KSEA"),
+    task=TaskRef("0f3a7d1e-5c1e-4f6f-9a53-6f2f2d9b1c77", "airports.tasks.rename_airport"),
+)
+
+
 def versions() -> Iterator[tuple[str, VersionRecord]]:
     """One of each kind that can be stored."""
     yield "create", written(1, None, FIRST)
@@ -78,6 +86,7 @@ def versions() -> Iterator[tuple[str, VersionRecord]]:
             source={"format": "mongoengine-history", "row": 5},
         ),
     )
+    yield "in a task", written(10, FIRST, {**FIRST, "name": "SeaTac"}, context=IN_TASK)
 
 
 def version_id(number: int) -> ObjectId:
@@ -124,6 +133,15 @@ DROPS = {
         FULL_CONTEXT,
         uuid=bytes(range(16)),
         documents=3,
+    ),
+    "drop in a task": Tombstone(
+        version_id(11),
+        "airports.airport",
+        Timestamp(1770591780, 11),
+        START,
+        "Airport",
+        version_id(8),
+        IN_TASK,
     ),
 }
 

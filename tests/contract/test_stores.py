@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -15,6 +15,7 @@ from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId
 from bson.timestamp import Timestamp
 from pymongo import MongoClient
 from pymongo.collection import Collection
+from pymongo.errors import ExecutionTimeout
 
 from django_mongo_history.core import diff, values
 from django_mongo_history.core.model import (
@@ -32,9 +33,11 @@ from django_mongo_history.errors import BrokenChainError, StoreError
 from django_mongo_history.storage import rows
 from django_mongo_history.storage import tombstones as tombstone_rows
 from django_mongo_history.storage.base import Query, Store
+from django_mongo_history.storage.joined import JoinedStore
 from django_mongo_history.storage.memory import MemoryStore
 from django_mongo_history.storage.mongo import INDEXES, MongoStore
 from django_mongo_history.storage.mongomock import MongomockStore
+from django_mongo_history.storage.outbox import Outbox
 
 START = datetime(2026, 2, 8, 23, 3, tzinfo=UTC)
 OPERATOR = {"$gt": ""}
@@ -49,11 +52,29 @@ def collection(mongodb_client: MongoClient[Any]) -> Iterator[Collection[Any]]:
     mongodb_client.drop_database(database.name)
 
 
-@pytest.fixture(params=["memory", "mongo", "mongo without indexes", "mongomock"])
+class OnTheirWay(JoinedStore):
+    """Of every three versions one waits in the outbox, one is stored, and one is being moved, so that it is in both."""
+
+    def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
+        for record in records:
+            place = record.id.binary[-1] % 3
+            if place != 0:
+                self.outbox.append([record], session=session)
+            if place != 1:
+                self.store.append([record], session=session)
+
+
+@pytest.fixture(params=["memory", "mongo", "mongo without indexes", "mongomock", "joined"])
 def store(request: pytest.FixtureRequest) -> Store:
     """An empty store of each kind."""
     if request.param == "memory":
         return MemoryStore()
+    if request.param == "joined":
+        there = request.getfixturevalue("collection")
+        waiting = Outbox(there.database["document_history_outbox"])
+        joined = OnTheirWay(MongoStore(there), waiting, shares_sessions=True)
+        joined.prepare()
+        return joined
     if request.param == "mongomock":
         return MongomockStore(mongomock.MongoClient()["db"]["document_history"])
     made = MongoStore(request.getfixturevalue("collection"))
@@ -336,6 +357,26 @@ FOUND = [
         ({"user": UserRef(True)}, []),
         ({"reason": "why"}, [5]),
         ({"reason": "wh"}, []),
+        ({"reason_part": "WH"}, [5]),
+        ({"reason_part": "w.y"}, []),
+        ({"reason_part": "hy", "reason": "why"}, [5]),
+        ({"document_ids": (2, "x")}, [4]),
+        ({"document_ids": (2.0, 1), "operation": Operation.DELETE}, [4]),
+        ({"document_ids": ()}, []),
+        ({"document_ids": (1,), "document_id": 2}, []),
+        ({"user_keys": (7, "8")}, [0, 1, 3]),
+        ({"user_keys": (7.0,)}, [0, 3]),
+        ({"user_keys": ("8",), "user": UserRef(7)}, []),
+        ({"user_keys": ()}, []),
+        ({"user_label": "ann"}, [0, 3]),
+        ({"user_label": "ANN"}, []),
+        ({"remote_addr": "192.0.2.7"}, []),
+        ({"limit": 2}, [0, 1]),
+        ({"limit": 2, "after": START}, [1, 2]),
+        ({"past": (START + timedelta(minutes=1), FOUND[1].id)}, [2, 3, 4, 5]),
+        ({"past": (START + timedelta(minutes=1), FOUND[1].id), "before": START + timedelta(minutes=3)}, [2]),
+        ({"past": (START, FOUND[0].id), "after": START + timedelta(minutes=2), "limit": 1}, [3]),
+        ({"max_time_s": 5.0, "operation": Operation.DELETE}, [4]),
     ],
     ids=repr,
 )
@@ -347,6 +388,53 @@ def test_find_by_condition(store: Store, conditions: dict[str, Any], expected: l
     assert [tuple(mark) for mark in store.marks(Query(**conditions))] == [
         (record.at, record.id, record.changeset) for record in found
     ]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_follow_each_other_without_a_gap(store: Store, newest_first: bool) -> None:
+    """Behind each page's last version comes the next, whether moments are shared or not."""
+    records = [version(number // 4) for number in range(11)]
+    store.append(records[::-1])
+    query = Query(newest_first=newest_first, limit=3, after=START - timedelta(minutes=1))
+    found: list[VersionRecord] = []
+    while page := list(store.find(query)):
+        assert len(page) <= 3
+        found += page
+        query = replace(query, past=(page[-1].at, page[-1].id))
+    assert found == (records[::-1] if newest_first else records)
+
+
+def test_heads_say_what_was_done_to_which_document(store: Store) -> None:
+    """The same versions in the same order, by every condition, without what they hold."""
+    store.append(FOUND)
+    for query in (Query(), Query(newest_first=True, limit=4), Query(classes=("A.B", "B"))):
+        expected = [
+            (one.at, one.id, one.operation, one.collection, one.document_class, one.document_id)
+            for one in store.find(query)
+        ]
+        assert [tuple(head) for head in store.heads(query)] == expected
+        assert expected
+
+
+def test_collections_are_those_of_versions(store: Store) -> None:
+    """Each namespace once; that of a tombstone alone, which is no version, is not among them."""
+    store.append(FOUND)
+    store.append_tombstone(tombstone(collection="db.dropped"))
+    assert store.collections() == ["db.a", "db.b"]
+
+
+def test_a_search_that_takes_too_long_is_ended(collection: Collection[Any]) -> None:
+    """By the server, with the driver's own error."""
+    store = MongoStore(collection)
+    store.append(FOUND)
+    admin = collection.database.client.admin
+    admin.command("configureFailPoint", "maxTimeAlwaysTimeOut", mode="alwaysOn")
+    try:
+        with pytest.raises(ExecutionTimeout):
+            list(store.find(Query(max_time_s=5.0)))
+        assert list(store.find(Query())) == FOUND
+    finally:
+        admin.command("configureFailPoint", "maxTimeAlwaysTimeOut", mode="off")
 
 
 def test_summaries_are_of_the_changesets_asked_for(store: Store) -> None:
@@ -552,10 +640,10 @@ def test_a_version_in_a_transaction_goes_with_it(collection: Collection[Any]) ->
 
 def plan(found: Any) -> list[str]:
     """The stages of the winning plan, from the outermost in."""
-    stage, names = found.explain()["queryPlanner"]["winningPlan"], []
-    while stage is not None:
+    waiting, names = [found.explain()["queryPlanner"]["winningPlan"]], []
+    for stage in waiting:
         names.append(stage["stage"] + (f" {stage['indexName']}" if "indexName" in stage else ""))
-        stage = stage.get("inputStage")
+        waiting.extend(one for one in (stage.get("inputStage"), *stage.get("inputStages", ())) if one)
     return names
 
 
@@ -629,12 +717,25 @@ def test_order_is_read_from_the_index_alone(busy: MongoStore, read: Read, index:
 
 
 LATE = START + timedelta(minutes=2990)
+PLACE = (START + timedelta(minutes=1500), ObjectId())
 MARKS = [f"marks {name}" for name in ("changeset", "changesets", "newest", "class", "user", "reason", "all")]
 
 
 @pytest.mark.parametrize(
     ("read", "index"),
     [
+        (
+            lambda store: store.find(
+                Query(collections=("db.a", "db.b"), operation=Operation.DELETE, newest_first=True, limit=5)
+            ),
+            "collection_operation_at",
+        ),
+        (
+            lambda store: store.find(Query(collections=("db.a",), operation=Operation.DELETE, past=PLACE)),
+            "collection_operation_at",
+        ),
+        (lambda store: store.heads(Query(newest_first=True, limit=50)), "at"),
+        (lambda store: store.find(Query(collections=("db.a", "db.b"), document_ids=(7, "7"))), "links"),
         (lambda store: store.snapshots("db.a", [0, 60, 120]), "snapshots"),
         (lambda store: store.find(Query(collections=("db.a",))), "collection_at"),
         (lambda store: store.find(Query(collections=("db.a",), newest_first=True)), "collection_at"),
@@ -654,7 +755,7 @@ MARKS = [f"marks {name}" for name in ("changeset", "changesets", "newest", "clas
             "collection_changed_at",
         ),
     ],
-    ids=["snapshots", "collection", "newest", "since", "user", "user's key", "changeset", *MARKS, "touching"],
+    ids=["operation", "delete of a class", "heads", "ids", "snapshots", "collection", "newest", "since", "user", "user's key", "changeset", *MARKS, "touching"],
 )
 def test_each_question_has_its_index(busy: MongoStore, read: Read, index: str) -> None:
     """No question walks the whole collection."""

@@ -1,7 +1,7 @@
 """
 Every way in which MongoEngine writes, under `tests.judge`: the application notices nothing, the history misses nothing.
 
-Each test runs in `atomic` and in `sync` delivery on a replica set, and on a standalone server.
+Each test runs in every delivery on a replica set (`celery` with tasks that run at once), and on a standalone server.
 """
 
 from __future__ import annotations
@@ -123,11 +123,13 @@ class Sharded(mongoengine.Document):
     meta = {"collection": "sharded", "shard_key": ("place",)}
 
 
-@pytest.fixture(params=["atomic", "sync", "standalone"])
+@pytest.fixture(params=["atomic", "sync", "standalone", "outbox", "celery"])
 def delivery(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database, and the way in which versions get into it."""
     request.getfixturevalue("standalone_mongodb" if request.param == "standalone" else "mongodb")
-    mode = "sync" if request.param == "sync" else "auto"
+    if request.param == "celery":
+        request.getfixturevalue("eager_tasks")
+    mode = "auto" if request.param in ("atomic", "standalone") else request.param
     with configured(DELIVERY=mode, CHUNK_SIZE=CHUNK_SIZE):
         yield request.param
 

@@ -28,7 +28,7 @@ from django_mongo_history import (
     track,
     untrack,
 )
-from django_mongo_history.checks import check_callables, check_values
+from django_mongo_history.checks.project import check_callables, check_values
 from django_mongo_history.context import capture_context
 from django_mongo_history.core.model import Context
 from django_mongo_history.middleware import HistoryMiddleware

@@ -16,7 +16,9 @@ from django.core.checks import CheckMessage, Error, Tags, registry, run_checks
 from django.utils.module_loading import import_string
 from mongoengine.base.common import _document_registry
 
-from django_mongo_history import checks
+from django_mongo_history.checks import delivery as delivery_checks
+from django_mongo_history.checks import project as project_checks
+from django_mongo_history.checks.entries import TAG
 from django_mongo_history.middleware import HistoryMiddleware
 
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -79,7 +81,7 @@ def _shop(settings: Any) -> Iterator[None]:
 
 
 def found(**databases: Any) -> list[CheckMessage]:
-    return ours(run_checks(tags=[checks.TAG], **databases))
+    return ours(run_checks(tags=[TAG], **databases))
 
 
 def ours(messages: Iterable[CheckMessage]) -> list[CheckMessage]:
@@ -114,9 +116,12 @@ def test_the_test_project_has_none(settings: Any) -> None:
 
 
 def test_all_are_registered_and_only_one_asks_servers() -> None:
-    tagged = [check for check in registry.registry.get_checks() if checks.TAG in check.tags]
+    tagged = [check for check in registry.registry.get_checks() if TAG in check.tags]
     assert {check.__name__ for check in tagged} == {
-        name for name in vars(checks) if name.startswith("check_")
+        name
+        for module in (delivery_checks, project_checks)
+        for name in vars(module)
+        if name.startswith("check_")
     }
     assert [check.__name__ for check in tagged if Tags.database in check.tags] == ["check_servers"]
 
@@ -133,7 +138,8 @@ def test_unknown_key_of_an_entry(settings: Any) -> None:
 
 def test_wrong_value(settings: Any) -> None:
     settings.MONGO_HISTORY = {"DELIVERY": "celry"}
-    assert the_one("E002") == "MONGO_HISTORY['DELIVERY']: expected 'auto', 'atomic' or 'sync', got 'celry'"
+    expected = "expected 'auto', 'atomic', 'sync', 'celery' or 'outbox'"
+    assert the_one("E002") == f"MONGO_HISTORY['DELIVERY']: {expected}, got 'celry'"
 
 
 @pytest.mark.parametrize("tracked", ["a.b.C", [7], [{}], [f"{SHOP}.Account"] * 2])
@@ -202,7 +208,7 @@ def test_shadowed_field(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("attribute", ["history", "save", "objects"])
 def test_attribute_that_is_taken(settings: Any, monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
-    monkeypatch.setattr(checks, "_version_attributes", frozenset)
+    monkeypatch.setattr(project_checks, "_version_attributes", frozenset)
     settings.MONGO_HISTORY = {"ATTRIBUTE": attribute}
     settings.TRACKED_DOCUMENTS = [f"{SHOP}.Shadowing"]
     assert repr(attribute) in the_one("W002")
@@ -236,7 +242,7 @@ def test_middleware_without_authentication(settings: Any) -> None:
 def test_no_server_is_asked_without_a_database(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain `check` must work with MongoDB down."""
     settings.MONGO_HISTORY = {"DELIVERY": "atomic"}
-    monkeypatch.setattr(checks, "_hello", lambda _: pytest.fail("asked"))
+    monkeypatch.setattr(delivery_checks, "_hello", lambda _: pytest.fail("asked"))
     assert ours(run_checks()) == []
 
 
@@ -257,7 +263,7 @@ def test_atomic_needs_transactions(
     hello: dict[str, Any],
     identifiers: list[str],
 ) -> None:
-    monkeypatch.setattr(checks, "_hello", lambda _: hello)
+    monkeypatch.setattr(delivery_checks, "_hello", lambda _: hello)
     settings.MONGO_HISTORY = {"DELIVERY": delivery}
     assert [message.id for message in found(databases=["default"])] == identifiers
     settings.MONGO_HISTORY = {}
@@ -294,4 +300,53 @@ def test_a_replica_set_has_transactions(settings: Any) -> None:
 @pytest.mark.usefixtures("standalone_mongodb")
 def test_a_standalone_server_has_none(settings: Any) -> None:
     settings.MONGO_HISTORY = {"DELIVERY": "atomic"}
+    assert [message.id for message in found(databases=["default"])] == ["mongo_history.E010"]
+
+
+# -- deliveries that are queued ---------------------------------------------------------------------------------------
+
+
+def test_celery_is_not_installed(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E012 names the place that asks for it."""
+    monkeypatch.setattr(delivery_checks, "find_spec", lambda name: None)
+    settings.MONGO_HISTORY = {"DELIVERY": "celery"}
+    assert the_one("E012").startswith("MONGO_HISTORY['DELIVERY']: 'celery' delivery needs Celery")
+    settings.MONGO_HISTORY = {}
+    settings.TRACKED_DOCUMENTS = entry(delivery="celery")
+    assert the_one("E012").startswith(
+        f"TRACKED_DOCUMENTS: 'delivery' of '{SHOP}.Account': 'celery' delivery needs"
+    )
+    settings.TRACKED_DOCUMENTS = entry(delivery="outbox")
+    assert found() == []
+
+
+def test_celery_without_a_broker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W005: Celery's own default is a broker on this machine, which is seldom what is meant."""
+    celery = pytest.importorskip("celery", reason="this environment has no Celery")
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    settings.MONGO_HISTORY = {"DELIVERY": "celery"}
+    with celery.Celery("history_checks", set_as_current=True) as app:
+        assert the_one("W005").startswith("MONGO_HISTORY['DELIVERY']: 'celery' delivery, and the Celery app")
+        app.conf.broker_url = "redis://127.0.0.1:1/0"
+        assert found() == []
+        app.conf.update(broker_url=None, task_always_eager=True)
+        assert found() == []
+
+
+@pytest.mark.usefixtures("mongodb")
+def test_versions_on_another_connection(settings: Any) -> None:
+    """E013: the connection must be there, and no transaction spans two servers."""
+    settings.MONGO_HISTORY = {"ALIAS": "archive"}
+    assert the_one("E013") == "MONGO_HISTORY['ALIAS']: MongoEngine has no connection 'archive'"
+    settings.MONGO_HISTORY = {"ALIAS": "default", "DELIVERY": "atomic"}
+    assert the_one("E013").startswith(
+        "MONGO_HISTORY['DELIVERY']: 'atomic' delivery, while MONGO_HISTORY['ALIAS']"
+    )
+    settings.MONGO_HISTORY = {"ALIAS": "default", "DELIVERY": "outbox"}
+    assert found() == []
+
+
+@pytest.mark.usefixtures("standalone_mongodb")
+def test_an_outbox_needs_transactions(settings: Any) -> None:
+    settings.MONGO_HISTORY = {"DELIVERY": "outbox"}
     assert [message.id for message in found(databases=["default"])] == ["mongo_history.E010"]
