@@ -113,23 +113,21 @@ class HistoryConverter:
         """The dotted path of the class."""
         return self._source.tracked.label
 
-    def check(self) -> None:
-        """Raises: ConversionError where it cannot be begun or gone on with. Writes nothing."""
+    def check(self, *, is_restart: bool = False) -> None:
+        """
+        Raises: ConversionError where it cannot be begun or gone on with. Writes nothing.
+
+        `is_restart`: what was begun otherwise does not count, for it is to be forgotten.
+        """
         if self._source.bound_session() is not None:
             raise ConversionError("An old history cannot be converted inside of a transaction.")
         self.format.check()
-        self._checkpoint().check(self._beside)
+        if not is_restart:
+            self._checkpoint().check(self._beside)
 
-    def plan(self, *, checks: bool = True) -> Plan:
-        """
-        What there is to convert. Cost: all rows are counted.
-
-        `checks`: whether it is refused where it could not be begun or gone on with. Raises: as `check`.
-        """
-        if checks:
-            self.check()
-        else:
-            self.format.check()
+    def plan(self, *, is_restart: bool = False) -> Plan:
+        """What there is to convert. Cost: all rows are counted. Raises: as `check`."""
+        self.check(is_restart=is_restart)
         size = self.format.reader().size()
         return Plan(
             label=self.label,

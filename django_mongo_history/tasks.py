@@ -107,7 +107,7 @@ def has_broker() -> bool:
 
 def waiting_messages() -> dict[str, int | None]:
     """
-    How many messages wait at the broker for each queue that ours go into; None where it does not tell.
+    How many messages wait at the broker for each queue that ours go into; None where the transport cannot tell.
 
     Other tasks' messages in the same queue count too. Raises: whatever the transport raises.
     """
@@ -116,8 +116,7 @@ def waiting_messages() -> dict[str, int | None]:
     with current_app.connection_for_read(
         connect_timeout=settings.broker_timeout_s, transport_options=_bounds(settings.broker_timeout_s)
     ) as connection:
-        channel = connection.channel()
-        return {name: _length(channel, name) for name in sorted(names)}
+        return {name: _length(connection, name) for name in sorted(names)}
 
 
 class _Line:
@@ -168,10 +167,13 @@ def _queue_of(task: str) -> str:
     return str(getattr(queue, "name", queue) or current_app.conf.task_default_queue)
 
 
-def _length(channel: Any, name: str) -> int | None:
+def _length(connection: Any, name: str) -> int | None:
+    channel = connection.channel()  # a failure closes it
     try:
         return int(channel.queue_declare(queue=name, passive=True).message_count)
-    except (channel.connection.client.channel_errors, AttributeError):
+    except connection.channel_errors:
+        return 0  # there is no such queue yet; of Redis none that is empty
+    except (AttributeError, NotImplementedError):
         return None
 
 

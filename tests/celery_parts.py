@@ -25,11 +25,12 @@ import pytest
 from management.cli import ROOT
 from management.tether import tethered
 from management.valkey import DATABASES, Broker, BrokerError
+from tests.plugin import UNREACHABLE
 
 if TYPE_CHECKING:
     from celery import Celery
 
-READY_TIMEOUT_S = 90  # a start takes about a second; two suites at once on two cores take their time
+READY_TIMEOUT_S = 20  # a start takes about a second; two suites at once on two cores take their time
 STOP_TIMEOUT_S = 60
 
 _numbers = itertools.count(1)
@@ -258,6 +259,8 @@ def program_environ(
     """The environment of a Celery program: that of this process, with the settings of `tests.worker_settings`."""
     from tests.conftest import _with_database
 
+    uri = (environ or {}).get("MONGODB_URI") or os.environ["MONGODB_URI"]
+    assert UNREACHABLE not in uri, "no server for the program: ask for the fixture `mongodb` before it is started"
     given = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.worker_settings",

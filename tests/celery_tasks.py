@@ -43,6 +43,12 @@ def see_after(_before: Any, name: str) -> str:
     return see(name)
 
 
+@shared_task
+def see_failure(name: str) -> str:
+    """As `see`. Celery publishes an error callback of one argument, and calls one of several where it stands."""
+    return see(name)
+
+
 @shared_task(bind=True)
 def see_header(self, name: str) -> None:
     """Leave the message's own headers: the user's, and how the package's looks."""

@@ -7,7 +7,7 @@ they are there. Every state is recorded beside, to be compared with what convers
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -95,3 +95,17 @@ def _entries(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[An
 
 def _name(document: Mapping[str, Any]) -> Any:
     return document["_id"]
+
+
+def store(database: Any, tracker: OldTracker, documents: Iterable[State]) -> None:
+    """Put documents as they are now, and the rows of their old history, into a database."""
+    documents = list(documents)
+    if documents:
+        database[tracker.document_type].insert_many(documents)
+    if tracker.rows:
+        database["history"].insert_many(deepcopy(tracker.rows))
+
+
+def last_states(tracker: OldTracker) -> list[State]:
+    """Every document as it is now."""
+    return [deepcopy(states[-1][1]) for states in tracker.states.values()]

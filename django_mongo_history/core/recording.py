@@ -103,7 +103,9 @@ class Sides:
     """
     What an old history says of one write, pruned already: the state on both sides, None where there was no document.
 
-    `hidden`: dotted hidden paths that changed. Digests are given where the caller has them.
+    `hidden`: dotted hidden paths that changed. Digests are given where the caller has them. `told`: entries that lead from
+    `before` to `after` and back, of values that replace each other and of items at the end of lists, where the caller
+    knows that this is all.
     """
 
     before: bytes | None
@@ -111,6 +113,7 @@ class Sides:
     hidden: tuple[str, ...] = ()
     before_digest: bytes | None = None
     after_digest: bytes | None = None
+    told: PatchEntries | None = None
 
 
 def record_converted(
@@ -118,7 +121,12 @@ def record_converted(
 ) -> VersionRecord:
     """The version of a write that another history tells of: one also where the two states are the same."""
     before, after = sides.before, sides.after
-    patch, key_order, changed = _patch(before, after, None)
+    if sides.told and before is not None and after is not None:
+        patch: bytes | None = diff.encode_entries(sides.told)
+        key_order: list[Any] = []
+        changed = _changed(_paths(sides.told))
+    else:
+        patch, key_order, changed = _patch(before, after, None)
     if sides.hidden and before is not None and after is not None:
         changed = _limited({*changed, *_prefixes_of(sides.hidden)})
     whole = before if after is None else after
@@ -152,9 +160,7 @@ def record_unknown(
     The version of a write of which only the change is told. `digests`: of both sides, None where there was no document;
     where its state is not known, what the caller has put in its place.
     """
-    paths: list[Path] = []
-    for action, path, payload in told:
-        paths.extend([tuple(path)] if action == "change" else ((*path, name) for name, _value in payload))
+    paths = _paths(told)
     return _record(
         key,
         _operation(*digests),
@@ -165,6 +171,13 @@ def record_unknown(
         patch=diff.encode_entries(told) if told else None,
         changed=_changed(paths) if paths else (),
     )
+
+
+def _paths(told: PatchEntries) -> list[Path]:
+    paths: list[Path] = []
+    for action, path, payload in told:
+        paths.extend([tuple(path)] if action == "change" else ((*path, name) for name, _value in payload))
+    return paths
 
 
 def _operation(before: bytes | None, after: bytes | None) -> Operation:

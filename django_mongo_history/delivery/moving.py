@@ -219,8 +219,8 @@ def problem_of(packet: Packet) -> str | None:
     try:
         found = rows.decode(head, further)
     except Exception as error:  # noqa: BLE001 - bytes from a broker may be anything, and the others must go on
-        return f"{type(error).__name__}: {error}"
-    return found.reason if isinstance(found, Unreadable) else None
+        return f"it is no version: {type(error).__name__}: {error}"
+    return f"it is no version: {found.reason}" if isinstance(found, Unreadable) else None
 
 
 def is_passing(error: StoreError) -> bool:

@@ -64,7 +64,7 @@ def find_conversions(
         raise CommandError(f"--using: there is no connection {using!r}. Connections: {known}.")
     classes = _classes(labels)
     if source is not None:
-        wanted = list(_of_source(find_format(source), classes, bool(labels), given, using))
+        wanted = list(_of_source(find_format(source), classes, given, using, is_named=bool(labels)))
     else:
         wanted = list(_of_all(classes, given, using))
         _refuse_left(given, [one for one, _class, _options in wanted])
@@ -83,7 +83,7 @@ _Wanted = tuple[type[Format], type[Any], Given]
 
 
 def _of_source(
-    found: type[Format], classes: Sequence[type[Any]], is_named: bool, given: Given, using: str | None
+    found: type[Format], classes: Sequence[type[Any]], given: Given, using: str | None, *, is_named: bool
 ) -> Iterator[_Wanted]:
     """One format: for the classes that were named, or for those of which there is such a history."""
     configured = [(one, options) for name, one, options in _configured(classes) if find_format(name) is found]

@@ -53,7 +53,7 @@ def _risen(kind: str, size: int) -> int:
     gc.collect()
     start = _forget_peak()
     _write(kind, "all", size, documents)
-    return _peak() - start
+    return peak() - start
 
 
 def _write(kind: str, group: str, size: int, documents: list[dict[str, Any]]) -> None:
@@ -71,12 +71,12 @@ def _write(kind: str, group: str, size: int, documents: list[dict[str, Any]]) ->
 def _forget_peak() -> int:
     """Make the present the peak, where the system can, and return it in kilobytes."""
     if not STATUS.exists():
-        return _peak()
+        return peak()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _peak()
+    return peak()
 
 
-def _peak() -> int:
+def peak() -> int:
     """
     The largest resident memory so far, in kilobytes.
 

@@ -3,7 +3,8 @@ Measure what recording costs, as ratios in one interleaved run.
 
 `save`: one save in every mode against a plain one and against the floor. `many`: inserts, updates and deletes of many
 documents. `reads`: classes that are not tracked, and reads of one that is. `memory`: what a write of many documents
-holds at its peak beyond the plain one. `commands`: no measure, but the commands of each write, as the tests count them.
+holds at its peak beyond the plain one. `convert`: an old history, against reading its rows and writing the same
+versions. `commands`: no measure, but the commands of each write, as the tests count them.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from typing import Any
 
 EXTRA = "test"
 COMMANDS = "commands"
+CONVERT = "convert"
 ROUNDS = {"save": 100, "many": 30, "reads": 100, "memory": 3}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m management bench", description=__doc__)
-    parser.add_argument("what", choices=[*ROUNDS, COMMANDS], help="which benchmark")
+    parser.add_argument("what", choices=[*ROUNDS, CONVERT, COMMANDS], help="which benchmark")
     parser.add_argument(
         "--rounds", type=_count, help=f"how often each way takes its turn (default: {ROUNDS})"
     )
     parser.add_argument(
         "--large", action="store_true", help="the largest numbers of documents as well (slow)"
     )
+    parser.add_argument("--rows", type=_count, help="with `convert`: how many rows the old history has")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md as well")
     options = parser.parse_args(argv)
@@ -51,8 +54,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measured(options: argparse.Namespace) -> Any:
-    from management.benchmarks import many, memory, reads, save
+    from management.benchmarks import convert, many, memory, reads, save
 
+    if options.what == CONVERT:
+        return convert.measure(rows=options.rows, is_large=options.large)
     rounds = options.rounds
     if options.what == "save":
         return save.measure(rounds=rounds)

@@ -50,6 +50,8 @@ def test_defaults(settings: Any) -> None:
         "get_extra": None,
         "require_reason": False,
         "propagate_context": True,
+        "conversions": (),
+        "admin_scope": None,
         "tracked_documents": (),
     }
 

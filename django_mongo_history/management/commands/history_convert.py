@@ -18,6 +18,7 @@ from django_mongo_history.management.base import HistoryCommand, progress_bar
 
 _JSON: Final = json_util.RELAXED_JSON_OPTIONS.with_options(uuid_representation=UuidRepresentation.STANDARD)
 _MOST_LISTED: Final = 20
+_RESTART: Final = "What was done so far is forgotten; versions of other options are removed and made anew."
 _LOOKS: Final = ("dry_run", "verify", "status")
 _COLUMNS: Final = ("documents", "rows", "versions", "gaps", "told", "untracked", "bad", "differences")
 
@@ -145,26 +146,22 @@ class Command(HistoryCommand):
 
     def _begin(self, found: Sequence[HistoryConverter], options: dict[str, Any]) -> None:
         """Say what there is, and ask where that is due. Everything is checked before anything is written."""
-        is_restart = options["restart"]
-        if not is_restart:
-            for one in found:
-                one.check()
-        questions = [one.format.asks for one in found if one.format.asks]
-        if is_restart:
-            questions.append(
-                "What was done so far is forgotten; versions of other options are removed and made anew."
-            )
-        if options["source"] is None and not self.is_json:
-            for one, plan in self._plans(found, checks=not is_restart):
+        is_restart, is_found = options["restart"], options["source"] is None
+        for one in found:
+            one.check(is_restart=is_restart)
+        if is_found and not self.is_json:
+            for one, plan in self._plans(found, is_restart=is_restart):
                 self.stdout.write(
                     f"{plan.label}: {plan.documents} documents, {plan.rows} rows in {plan.place} ({one.format.name})"
                 )
-        if options["source"] is None or questions:
-            self._ask(questions, is_interactive=options["interactive"])
+        questions = [one.format.asks for one in found if one.format.asks]
         if is_restart:
-            for one in found:
-                one.restart()
+            questions.append(_RESTART)
+        if is_found or questions:
+            self._ask(questions, is_interactive=options["interactive"])
         for one in found:
+            if is_restart:
+                one.restart()
             for remark in one.format.remarks():
                 self.remark(remark)
 
@@ -189,10 +186,10 @@ class Command(HistoryCommand):
     # -- saying ----------------------------------------------------------------------------------------------------
 
     def _plans(
-        self, found: Sequence[HistoryConverter], *, checks: bool = True
+        self, found: Sequence[HistoryConverter], *, is_restart: bool = False
     ) -> list[tuple[HistoryConverter, Plan]]:
         """All plans before anything else, so that what is wrong with one of them is said first."""
-        return [(one, one.plan(checks=checks)) for one in found]
+        return [(one, one.plan(is_restart=is_restart)) for one in found]
 
     def _with_bar(self, one: HistoryConverter, call: Callable[[], Report], plan: Plan) -> Report:
         with progress_bar(one.label, total=plan.documents) as progress:
@@ -272,7 +269,7 @@ def _summary(report: Report) -> str:
 
 
 def _table(reports: Sequence[Report]) -> list[str]:
-    rows = [("class", "source", *_COLUMNS)]
+    rows: list[tuple[str, ...]] = [("class", "source", *_COLUMNS)]
     for report in reports:
         counts = {**report.counts.to_dict(), "differences": report.difference_count}
         rows.append((report.label, report.source, *(str(counts[name]) for name in _COLUMNS)))

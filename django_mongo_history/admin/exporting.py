@@ -1,0 +1,153 @@
+"""The filtered list as CSV or JSON lines: read in pages and sent as it is read, so memory holds one page."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from bson import json_util
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+
+from django_mongo_history.admin import values
+from django_mongo_history.admin.access import EXPORT, Access
+from django_mongo_history.admin.filters import Search
+from django_mongo_history.admin.listing import Found, read_page
+from django_mongo_history.admin.rows import class_label, record_changes, summary_of
+from django_mongo_history.core.model import ABSENT, HIDDEN, Change, VersionRecord
+from django_mongo_history.core.values import RawValue
+from django_mongo_history.errors import BrokenChainError
+from django_mongo_history.reading import Source
+from django_mongo_history.registry import label_of
+
+AT_ONCE: Final = 500
+COLUMNS: Final = (
+    "id", "at", "operation", "class", "document_id", "user", "user_key", "remote_addr", "reason", "changeset", "summary",
+    "changes",
+)  # fmt: skip
+JSON: Final = json_util.CANONICAL_JSON_OPTIONS.with_options(uuid_representation=0)
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What spreadsheets take for the beginning of a formula."""
+
+
+class _Echo:
+    """A file that gives back what is written to it."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def export_response(access: Access, search: Search, chosen: str) -> StreamingHttpResponse:
+    """The file, newest version first, in the user's own scope."""
+    write, kind, ending = FORMATS[chosen]
+    name = f"history-{timezone.now():%Y%m%d-%H%M%S}.{ending}"
+    response = StreamingHttpResponse(write(_found(access, search)), content_type=f"{kind}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _found(access: Access, search: Search) -> Iterator[Found]:
+    older = ""
+    while True:
+        page = read_page(access, search.queries, older_than=older, size=AT_ONCE)
+        for source, record in page.found:
+            if access.sees_record(source, record, EXPORT):
+                yield source, record
+        older = page.older
+        if not older:
+            return
+
+
+def as_csv(found: Iterable[Found]) -> Iterator[str]:
+    """A line for each version; texts that a spreadsheet would take for a formula begin with an apostrophe."""
+    writer = csv.writer(_Echo())
+    yield "\ufeff" + writer.writerow(COLUMNS)
+    for source, record in found:
+        yield writer.writerow([guarded(cell) for cell in _cells(source, record)])
+
+
+def as_json_lines(found: Iterable[Found]) -> Iterator[str]:
+    """An object for each version, its values in canonical extended JSON, as `history_log --json` says them."""
+    for source, record in found:
+        yield json_util.dumps(_object(source, record), json_options=JSON, ensure_ascii=False) + "\n"
+
+
+FORMATS: Final[dict[str, tuple[Callable[[Iterable[Found]], Iterator[str]], str, str]]] = {
+    "csv": (as_csv, "text/csv", "csv"),
+    "jsonl": (as_json_lines, "application/x-ndjson", "jsonl"),
+}
+
+
+def guarded(text: str) -> str:
+    """A cell that no spreadsheet calculates."""
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def _cells(source: Source, record: VersionRecord) -> list[str]:
+    context = record.context
+    changes, problem = _changes(source, record)
+    user = context.user
+    return [
+        str(record.id),
+        record.at.isoformat(timespec="milliseconds"),
+        record.operation.value,
+        class_label(source),
+        values.shown(record.document_id).text,
+        "" if user is None else str(user),
+        "" if user is None else values.shown(user.pk).text,
+        context.remote_addr or "",
+        context.reason or "",
+        "" if record.changeset is None else str(record.changeset),
+        problem or summary_of(source, record.operation, changes or []),
+        ""
+        if changes is None
+        else json_util.dumps([_change(one) for one in changes], json_options=JSON, ensure_ascii=False),
+    ]
+
+
+def _object(source: Source, record: VersionRecord) -> dict[str, Any]:
+    context = record.context
+    user, request = context.user, context.request
+    changes, problem = _changes(source, record)
+    found = source.tracked.document_class
+    return {
+        "id": record.id,
+        "at": record.at,
+        "operation": record.operation.value,
+        "class": source.tracked.label if found is object else label_of(found),
+        "document_id": _plain(record.document_id),
+        "user": user and {"pk": user.pk, "label": user.label, "model": user.model},
+        "remote_addr": context.remote_addr,
+        "reason": context.reason,
+        "extra": dict(context.extra),
+        "request": request and {"id": request.id, "method": request.method, "path": request.path},
+        "changeset": record.changeset,
+        "revert_of": record.revert_of,
+        "changes": None if changes is None else [_change(one) for one in changes],
+        **({"problem": problem} if problem else {}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold; a value that no Python type stands for by its bytes."""
+    return values.shown(value).text if isinstance(value, RawValue) else value
+
+
+def _changes(source: Source, record: VersionRecord) -> tuple[list[Change] | None, str]:
+    try:
+        return record_changes(source, record), ""
+    except BrokenChainError as error:
+        return None, str(error)
+
+
+def _change(change: Change) -> dict[str, Any]:
+    """A side that is not there has no key; a hidden one says so instead of its value."""
+    found: dict[str, Any] = {"path": list(change.path), "op": change.op}
+    if HIDDEN in (change.old, change.new):
+        return {**found, "hidden": True}
+    sides = {"old": change.old, "new": change.new}
+    return {**found, **{name: value for name, value in sides.items() if value is not ABSENT}}

@@ -1,0 +1,152 @@
+"""
+Stored versions page by page, in the order of (at, _id), never by counting: page 10,000 costs what the first one costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Final
+
+from bson import ObjectId
+
+from django_mongo_history.admin.access import VIEW, Access
+from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.errors import BrokenChainError
+from django_mongo_history.query.records import records_of, stores_of
+from django_mongo_history.reading import Source
+from django_mongo_history.storage.base import Head, Query
+
+PAGE_SIZE: Final = 50
+_ROUNDS: Final = 20
+"""How often a page is filled up where a scope leaves rows out, before it is shown with what there is."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Place = tuple[datetime, ObjectId]
+Found = tuple[Source, VersionRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """
+    One page. `newer` and `older` are where the pages beside it begin, empty where there is none. `problems`: rows that
+    cannot be read.
+    """
+
+    found: list[Found] = field(default_factory=list)
+    newer: str = ""
+    older: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
+def read_page(
+    access: Access,
+    queries: Sequence[Query],
+    *,
+    older_than: str = "",
+    newer_than: str = "",
+    size: int = PAGE_SIZE,
+) -> Pages:
+    """
+    The page behind a place, or before it; without either the newest one.
+
+    Cost: a few indexed queries for `size` + 1 rows, whatever the place. Raises: ValueError for what is no place;
+    pymongo's ExecutionTimeout where the server looked longer than it may.
+    """
+    place = read_place(older_than or newer_than)
+    is_back = bool(newer_than and not older_than)
+    problems: list[str] = []
+    seen, end = _filled(access, queries, place, size=size, newest_first=not is_back, problems=problems)
+    has_more = len(seen) > size or end is not None
+    seen = seen[:size]
+    if is_back:
+        seen.reverse()
+    first = place_text(seen[0][1]) if seen else newer_than or older_than
+    last = place_text(seen[-1][1]) if seen else older_than or newer_than
+    if end is not None and not is_back:
+        last = end
+    return Pages(
+        seen,
+        newer=first if (has_more if is_back else place is not None) else "",
+        older=last if (True if is_back else has_more) and last else "",
+        problems=problems,
+    )
+
+
+def _filled(
+    access: Access,
+    queries: Sequence[Query],
+    place: Place | None,
+    *,
+    size: int,
+    newest_first: bool,
+    problems: list[str],
+) -> tuple[list[Found], str | None]:
+    """`size` + 1 rows that the user may see; and where the search was given up, if it was."""
+
+    def tell(error: BrokenChainError) -> None:
+        problems.append(str(error))
+
+    seen: list[Found] = []
+    limit = size + 1
+    for _round in range(_ROUNDS):
+        asked = [
+            replace(one, past=place, limit=limit, newest_first=newest_first, unreadable=tell)
+            for one in queries
+        ]
+        told = len(problems)
+        batch = list(islice(records_of(access.sources, *asked), limit)) if asked else []
+        seen.extend(
+            (access.narrowed(source), record)
+            for source, record in batch
+            if access.sees_record(source, record, VIEW)
+        )
+        is_end = not batch or len(batch) + len(problems) - told < limit
+        if is_end or len(seen) >= limit:
+            return seen, None
+        place = batch[-1][1].at, batch[-1][1].id
+    return seen, None if place is None else _text(*place)
+
+
+def read_heads(access: Access, queries: Sequence[Query], *, most: int) -> Iterator[Head]:
+    """
+    What the newest `most` versions of these queries did, newest first; of several stores and queries one after another,
+    each version once. Those that the user may not see are left out.
+    """
+    is_everything = access.scope.is_everything
+    seen: set[ObjectId] = set()
+    for near in stores_of(access.sources):
+        for query in queries:
+            for head in near.store.heads(replace(query, limit=most)):
+                if head.id in seen or (not is_everything and not _sees_head(access, near, head)):
+                    continue
+                seen.add(head.id)
+                yield head
+
+
+def _sees_head(access: Access, near: Source, head: Head) -> bool:
+    return access.sees(access.sources.of_stored(head.document_class, head.collection, near), head.document_id)
+
+
+def place_text(record: VersionRecord) -> str:
+    """Where a version stands in the list, for addresses."""
+    return _text(record.at, record.id)
+
+
+def _text(at: datetime, version_id: ObjectId) -> str:
+    return f"{(at - _EPOCH) // timedelta(milliseconds=1)}-{version_id}"
+
+
+def read_place(text: str) -> Place | None:
+    """The reverse; None for an empty text. Raises: ValueError for what is no place."""
+    if not text:
+        return None
+    milliseconds, dash, name = text.rpartition("-")
+    if not dash or not ObjectId.is_valid(name):
+        raise ValueError(f"{text!r} is no place in a list")
+    try:
+        return _EPOCH + timedelta(milliseconds=int(milliseconds)), ObjectId(name)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is no place in a list") from error

@@ -1,0 +1,46 @@
+"""Who holds a lease: a process, and whether it is known to be gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bson import ObjectId
+
+
+def new_owner() -> dict[str, Any]:
+    """This process, and one run of it."""
+    return {
+        "id": ObjectId(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+    }
+
+
+def is_gone(owner: dict[str, Any]) -> bool:
+    """Whether the process is certainly gone: it was one of this machine, and is there no more. Elsewhere time tells."""
+    if owner.get("host") != socket.gethostname():
+        return False
+    pid = owner.get("pid")
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return owner.get("started") != _started(pid)
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's own count; empty where it does not tell. A pid is used again, with another."""
+    with suppress(OSError, IndexError):
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {state.rpartition(')')[2].split()[19]}"
+    return ""

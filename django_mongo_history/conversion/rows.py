@@ -1,0 +1,198 @@
+"""
+Reading the rows of a source document by document, in the order in which MongoDB sorts any keys.
+
+A source mostly has no index on the key of its documents, and is not changed by being read: so all rows are sorted once by
+the server and streamed, and what came since is looked for by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, cast
+
+from bson import ObjectId
+from pymongo.collection import Collection
+from pymongo.read_preferences import ReadPreference
+
+from django_mongo_history.core import values
+from django_mongo_history.core.model import ABSENT, State
+from django_mongo_history.driver.images import documents_of
+
+
+class Row(NamedTuple):
+    """
+    One row of the source. `id`: what it is called in the report and what the version's id is made of, any BSON value.
+
+    `values`: the row as `core.values.decode` reads it. `is_converted`: whether a stored version has it already; a step that
+    is made of several rows has only such, or none.
+    """
+
+    id: Any
+    values: State
+    is_converted: bool = False
+
+
+class Rows(NamedTuple):
+    """All rows of one document, as its `key` in the source says, ABSENT where rows have none; and their size in bytes."""
+
+    key: Any
+    rows: list[Row]
+    size: int
+
+
+class Size(NamedTuple):
+    """How much there is."""
+
+    documents: int
+    rows: int
+
+
+class Reader(Protocol):
+    """What a run needs of a source. Keys ascend as MongoDB sorts them, across types; `above` is exclusive, `upto` is not."""
+
+    def stream(self, *, above: Any = ABSENT, upto: Any = ABSENT) -> Iterator[Rows]:
+        """All rows, document by document. What is stored while it is read may be in it or not."""
+        ...
+
+    def keys(self, *, above: Any = ABSENT, limit: int) -> list[Any]:
+        """The next keys, each once; ABSENT for rows without one, which come first."""
+        ...
+
+    def of_keys(self, keys: Sequence[Any], *, since: datetime | None = None) -> Mapping[Any, Rows]:
+        """The rows of these documents now, by `name_of` their key; `since`: those that may have been stored since then."""
+        ...
+
+    def changed(self, since: datetime) -> Iterator[Any]:
+        """The keys of documents of which a row may have been stored since then, each once."""
+        ...
+
+    def size(self) -> Size:
+        """Cost: all rows are counted."""
+        ...
+
+
+def name_of(key: Any) -> Any:
+    """A key, hashable, and the same for keys that MongoDB takes for one: 1 and 1.0."""
+    return key.binary if type(key) is ObjectId else values.sort_key(key) if key is not ABSENT else ABSENT
+
+
+class CollectionReader:
+    """Rows in a collection of their own: each belongs to the document whose key lies at `key`, a dotted path."""
+
+    def __init__(
+        self,
+        collection: Any,
+        *,
+        key: str,
+        sort: Sequence[str] = ("_id",),
+        query: Mapping[str, Any] | None = None,
+        since: Callable[[datetime], Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.key = key
+        self._path = key.split(".")
+        self._sort = [*dict.fromkeys([key, *sort])]
+        self._query = dict(query or {})
+        self._since = since or (lambda moment: {"_id": {"$gte": ObjectId.from_datetime(moment)}})
+        self._plain = collection
+        self._exact = (
+            collection.with_options(codec_options=values.EXACT, read_preference=ReadPreference.PRIMARY)
+            if isinstance(collection, Collection)
+            else collection
+        )
+
+    def stream(self, *, above: Any = ABSENT, upto: Any = ABSENT) -> Iterator[Rows]:
+        wanted = self._joined(self._between(above, upto))
+        return self._grouped(self._found(wanted))
+
+    def keys(self, *, above: Any = ABSENT, limit: int) -> list[Any]:
+        return list(self._keys(self._joined(self._between(above, ABSENT)), limit))
+
+    def of_keys(self, keys: Sequence[Any], *, since: datetime | None = None) -> Mapping[Any, Rows]:
+        known = [key for key in keys if key is not ABSENT]
+        parts: list[Mapping[str, Any]] = [{self.key: {"$in": known}}]
+        if len(known) < len(keys):
+            parts = [{"$or": [*parts, {self.key: {"$exists": False}}]}]
+        if since is not None:
+            parts.append(self._since(since))
+        return {name_of(rows.key): rows for rows in self._grouped(self._found(self._joined(*parts)))}
+
+    def changed(self, since: datetime) -> Iterator[Any]:
+        return self._keys(self._joined(self._since(since)), None)
+
+    def size(self) -> Size:
+        pipeline: list[dict[str, Any]] = [
+            {"$match": self._query},
+            {"$group": {"_id": f"${self.key}", "rows": {"$sum": 1}}},
+            {"$group": {"_id": None, "documents": {"$sum": 1}, "rows": {"$sum": "$rows"}}},
+        ]
+        found = next(iter(self._exact.aggregate(pipeline, allowDiskUse=True)), None)
+        return Size(0, 0) if found is None else Size(found["documents"], found["rows"])
+
+    def _joined(self, *parts: Mapping[str, Any]) -> dict[str, Any]:
+        conditions = [dict(part) for part in (self._query, *parts) if part]
+        return {"$and": conditions} if len(conditions) > 1 else (conditions[0] if conditions else {})
+
+    def _between(self, above: Any, upto: Any) -> dict[str, Any]:
+        """$expr compares across types; a plain $gt would stay within one. A key that is not there is below all."""
+        place = f"${self.key}"
+        bounds: list[Any] = []
+        if above is not ABSENT:
+            bounds.append({"$gt": [place, {"$literal": above}]})
+        if upto is not ABSENT:
+            bounds.append({"$lte": [place, {"$literal": upto}]})
+        return {"$expr": {"$and": bounds}} if bounds else {}
+
+    def _keys(self, wanted: Mapping[str, Any], limit: int | None) -> Iterator[Any]:
+        pipeline: list[dict[str, Any]] = [
+            {"$match": wanted},
+            {"$group": {"_id": {"$ifNull": [f"${self.key}", "$$REMOVE"]}}},
+            {"$sort": {"_id": 1}},
+        ]
+        if limit is not None:
+            pipeline.append({"$limit": limit})
+        for found in self._exact.aggregate(pipeline, allowDiskUse=True):
+            key = found.get("_id", None)
+            yield ABSENT if key is None else key
+
+    def _found(self, wanted: Mapping[str, Any]) -> Iterator[bytes]:
+        if not isinstance(self._plain, Collection):
+            order = [(name, 1) for name in self._sort]
+            yield from (values.encode(found) for found in self._plain.find(wanted).sort(order))
+            return
+        cursor = self._exact.find_raw_batches(
+            wanted, sort=[(name, 1) for name in self._sort], allow_disk_use=True, batch_size=10_000
+        )
+        with cursor:
+            for batch in cursor:
+                yield from documents_of(cast(bytes, batch))
+
+    def _grouped(self, found: Iterator[bytes]) -> Iterator[Rows]:
+        current: Rows | None = None
+        for raw in found:
+            row = values.decode_any(raw)
+            if not isinstance(row, dict):
+                continue
+            key = self._key_of(row)
+            if current is None or not _is_same(current.key, key):
+                if current is not None:
+                    yield current
+                current = Rows(key, [], 0)
+            current.rows.append(Row(row["_id"], row))
+            current = current._replace(size=current.size + len(raw))
+        if current is not None:
+            yield current
+
+    def _key_of(self, row: State) -> Any:
+        found: Any = row
+        for part in self._path:
+            found = found.get(part) if isinstance(found, dict) else None
+            if found is None:
+                return ABSENT
+        return found
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if type(one) is ObjectId and type(other) is ObjectId:
+        return bool(one == other)
+    return bool(name_of(one) == name_of(other))

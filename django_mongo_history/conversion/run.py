@@ -1,0 +1,392 @@
+"""
+One run of a conversion: takes documents by the checkpoint, has the engine make versions of their rows, stores these.
+
+What can be repeated is: versions have the same ids in every run, and the store takes one that it has as stored. While one
+portion is being stored the next one is being made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from django_mongo_history.conversion.base import Format
+from django_mongo_history.conversion.checkpoint import Checkpoint, Lease, Stored
+from django_mongo_history.conversion.engine import Engine, Entity, Made, Rules
+from django_mongo_history.conversion.gathering import SKEW, Gathered, Gathering
+from django_mongo_history.conversion.report import Counts, Report
+from django_mongo_history.conversion.rows import Rows
+from django_mongo_history.core import values
+from django_mongo_history.core.model import ABSENT, VersionRecord
+from django_mongo_history.documents import class_name_of
+from django_mongo_history.reading import Source
+from django_mongo_history.storage.base import Store
+
+CHUNK: Final = 1000
+"""Documents that one run of `--chunked` converts, if not told otherwise."""
+PORTION: Final = 250
+"""Documents that are read, made and stored at once."""
+_MOST_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of rows at which a portion ends, however few documents they are of."""
+_POLL_S: Final = 0.1
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class _Portion:
+    """What one portion came to."""
+
+    counts: Counts = field(default_factory=Counts)
+    records: list[VersionRecord] = field(default_factory=list)
+    found: int = 0
+
+
+@dataclass(slots=True)
+class _Done:
+    """What the portions of one range came to so far."""
+
+    counts: Counts = field(default_factory=Counts)
+    bad: list[Any] = field(default_factory=list)
+    found: int = 0
+
+
+class Run:
+    """
+    Converts one source for one class. `store` None: versions are made and not stored, and no checkpoint is asked.
+
+    `portion`: documents at once.
+    """
+
+    def __init__(
+        self,
+        source_format: Format,
+        source: Source,
+        *,
+        checkpoint: Checkpoint | None,
+        store: Store | None,
+        progress: Progress = lambda count: None,
+        portion: int = PORTION,
+    ) -> None:
+        self.format = source_format
+        self.source = source
+        self.reader = source_format.reader()
+        self.engine = Engine(source_format, self._rules_of)
+        self.gathering = Gathering(source_format, self.reader, source)
+        self.report = Report(f"{source_format.name} {source_format.place}", source.tracked.label)
+        self.progress = progress
+        self._checkpoint = checkpoint
+        self._store = store
+        self._portion = portion
+        self._stream: _Stream | None = None
+        self._storing = _Storing(None)
+        self._unfinished: tuple[Lease, _Done] | None = None
+        self._begun = _Done()
+        self._keyless: set[Any] = set()
+
+    # -- what callers ask for --------------------------------------------------------------------------------------
+
+    def convert(self, limit: int | None = None, *, since: datetime | None = None) -> int:
+        """
+        Convert up to so many documents; how many it were, 0 when all is done. None: until all is done.
+
+        `since`: begin with those of which a row may have been stored since, if the first pass is over.
+        """
+        with _Storing(self._store) as self._storing:
+            try:
+                count = self._go_on(limit, since)
+                self._flush()
+            finally:
+                self._close_stream()
+                self._unfinished, self._begun = None, _Done()
+        return count
+
+    def _go_on(self, limit: int | None, since: datetime | None) -> int:
+        count = passes = 0
+        while limit is None or count < limit:
+            current = self._record.enter(skew=SKEW, since=since)
+            done = self._some(current, None if limit is None else limit - count)
+            if done is not None:
+                count += done
+                continue
+            self._flush()
+            ended = self._record.leave(current)
+            if ended is None:
+                time.sleep(_POLL_S)  # the rest is with others
+                continue
+            since = None
+            passes += ended["since"] is not None
+            if ended["since"] is not None and (not ended["found"] or (limit is None and passes > 1)):
+                break
+        return count
+
+    def dry_run(self) -> Report:
+        """What would become of all rows. Nothing is written."""
+        for gathered in self.everything():
+            self._make(gathered)
+            self.progress(len(gathered.entities) + gathered.skipped)
+        return self.report
+
+    def everything(self) -> Iterator[Gathered]:
+        """All documents of the source with all that is known of them."""
+        opened_at = self.source.now()
+        with closing(_Stream(self._with_keys(self.reader.stream()), opened_at)) as stream:
+            while some := stream.next(ABSENT, self._portion):
+                yield self.gathering.gather(some, opened_at=opened_at)
+
+    # -- portions --------------------------------------------------------------------------------------------------
+
+    @property
+    def _record(self) -> Checkpoint:
+        assert self._checkpoint is not None
+        return self._checkpoint
+
+    def _some(self, current: Stored, limit: int | None) -> int | None:
+        """Take some documents and convert them: how many counted; None where there are none to be had."""
+        held = () if self._unfinished is None else (self._unfinished[0].id,)
+        lease = self._record.take_over(held)
+        if lease is not None:
+            return self._take_over(lease)
+        above = _key(current["upto"])
+        if current["is_read"]:
+            return None
+        stream = self._stream_of(current, above, limit)
+        some = stream.next(above, min(limit or self._portion, self._portion))
+        if not some:
+            self._close_stream()
+            if stream.is_whole:
+                self._record.end_reading(current)
+            return 0
+        lease = self._record.take(current, above, some[-1].key)
+        if lease is None:
+            return 0  # another was faster: look again
+        return self._convert(lease, some, stream.opened_at)
+
+    def _take_over(self, lease: Lease) -> int:
+        """Convert a range that another has left; it may be of several portions."""
+        count = 0
+        with closing(
+            _Stream(self._opened(lease.since, lease.above, lease.upto), self.source.now())
+        ) as stream:
+            some = stream.next(lease.above, self._portion)
+            while some:
+                following = stream.next(lease.above, self._portion)
+                count += self._convert(lease, some, stream.opened_at, is_last=not following)
+                some = following
+        if self._unfinished is None or self._unfinished[0].id != lease.id:  # nothing is left in it
+            self._record.finish(lease, Counts(), [], 0)
+        return count
+
+    def _stream_of(self, current: Stored, above: Any, limit: int | None) -> _Stream:
+        """The rows above a key; where few documents are wanted, of these only, for the server would sort all others too."""
+        name = (current["id"], current["since"])
+        if self._stream is None or self._stream.name != name:
+            self._close_stream()
+            opened_at = self.source.now()
+            upto, is_whole = ABSENT, True
+            if limit is not None and current["since"] is None:
+                keys = [key for key in self.reader.keys(above=above, limit=limit + 1) if key is not ABSENT]
+                upto, is_whole = (keys[:limit][-1], False) if keys else (ABSENT, True)
+            found = self._opened(current["since"], above, upto)
+            self._stream = _Stream(found, opened_at, name, is_whole=is_whole)
+        return self._stream
+
+    def _opened(self, since: datetime | None, above: Any, upto: Any) -> Iterator[Rows]:
+        if since is None:
+            return self._with_keys(self.reader.stream(above=above, upto=upto))
+        return self._changed(since, above, upto)
+
+    def _changed(self, since: datetime, above: Any, upto: Any) -> Iterator[Rows]:
+        """Documents of which rows came since, with all of their rows."""
+        keys = (key for key in self.reader.changed(since) if key is not ABSENT)
+        wanted = (key for key in keys if _is_between(key, above, upto))
+        while some := list(islice(wanted, self._portion)):
+            found = self.reader.of_keys(some)
+            yield from sorted(found.values(), key=lambda rows: values.sort_key(rows.key))
+
+    def _with_keys(self, found: Iterator[Rows]) -> Iterator[Rows]:
+        for rows in found:
+            if rows.key is not ABSENT:
+                yield rows
+                continue
+            new = [row for row in rows.rows if repr(row.id) not in self._keyless]
+            self._keyless.update(repr(row.id) for row in new)
+            for row in new:
+                self.report.counts.bad += 1
+                self.report.note_bad(None, row.id, "it does not say which document it is of")
+
+    def _convert(self, lease: Lease, some: list[Rows], opened_at: datetime, *, is_last: bool = True) -> int:
+        """Convert a portion of a range; where it is the last one, the range is done when it is stored."""
+        noted = len(self.report.bad)
+        gathered = self.gathering.gather(some, opened_at=opened_at)
+        portion = self._make(gathered, catches_up=lease.since is not None)
+        self._flush()
+        self._storing.store(portion.records)
+        done = self._begun
+        done.counts.add(portion.counts)
+        done.bad.extend(list(one) for one in self.report.bad[noted:])
+        done.found += portion.found if lease.since is not None else 0
+        if is_last:
+            self._unfinished, self._begun = (lease, done), _Done()
+        else:
+            self._record.renew(lease)
+        self._finish_source(gathered)
+        self.progress(len(some))
+        return portion.found if lease.since is not None else len(some)
+
+    def _flush(self) -> None:
+        """Wait until what was made is stored, and say that its range is done."""
+        self._storing.wait()
+        if self._unfinished is not None:
+            (lease, done), self._unfinished = self._unfinished, None
+            self._record.finish(lease, done.counts, done.bad, done.found)
+
+    def _make(self, gathered: Gathered, *, catches_up: bool = False) -> _Portion:
+        """The versions of a portion. `catches_up`: what was there before is counted already."""
+        portion = _Portion(Counts(skipped=0 if catches_up else gathered.skipped))
+        for entity in gathered.entities:
+            made = self.engine.convert(entity)
+            portion.records.extend(made.records)
+            portion.found += bool(made.records)
+            portion.counts.add(_news(entity, made) if catches_up else _all(made))
+            self._note(entity, made, catches_up=catches_up)
+        self.report.counts.add(portion.counts)
+        self.report.new_versions += len(portion.records)
+        return portion
+
+    def made_of(self, entity: Entity) -> Made:
+        """What becomes of one document, counted."""
+        made = self.engine.convert(entity)
+        self.report.counts.add(_all(made))
+        self._note(entity, made)
+        return made
+
+    def _note(self, entity: Entity, made: Made, *, catches_up: bool = False) -> None:
+        for one in made.bad:
+            self.report.note_bad(entity.id, one.id, one.reason)
+        for gap in made.gaps:
+            if gap.is_new or not catches_up:
+                self.report.note_gap(entity.id, gap.row, gap.reason)
+
+    def _finish_source(self, gathered: Gathered) -> None:
+        if not self.format.asks:
+            return
+        self._storing.wait()
+        named = {values.encode_value(one.document_id) for one in self.report.bad}
+        for entity in gathered.entities:
+            is_whole = values.encode_value(entity.id) not in named
+            self.format.finish(entity.id, entity.rows, is_whole=is_whole)
+
+    def _rules_of(self, name: str | None) -> Rules | None:
+        document_class = self.source.tracked.document_class
+        tracked = self.source.environment.registry.of_image(name, document_class)
+        if tracked is None:
+            return None
+        return Rules(name or class_name_of(tracked.document_class), tracked.policy)
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+class _Stream:
+    """Rows in the order of their documents. `is_whole`: its end is that of the source."""
+
+    def __init__(
+        self, found: Iterator[Rows], opened_at: datetime, name: Any = None, *, is_whole: bool = True
+    ) -> None:
+        self.name = name
+        self.opened_at = opened_at
+        self.is_whole = is_whole
+        self._found = found
+
+    def next(self, above: Any, limit: int) -> list[Rows]:
+        """The next documents above a key: so many at most, and not many more bytes than a portion may have."""
+        some: list[Rows] = []
+        size = 0
+        low = None if above is ABSENT else values.sort_key(above)
+        while len(some) < limit and size < _MOST_BYTES:
+            rows = next(self._found, None)
+            if rows is None:
+                break
+            if low is not None and values.sort_key(rows.key) <= low:
+                continue  # another run has taken it
+            some.append(rows)
+            size += rows.size
+        return some
+
+    def close(self) -> None:
+        with suppress(AttributeError):
+            self._found.close()  # type: ignore[attr-defined]
+
+
+class _Storing:
+    """Stores portions one behind the other in a thread of its own: one at a time, while the next one is being made."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: Future[None] | None = None
+
+    def __enter__(self) -> _Storing:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="history-convert")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            assert self._pool is not None
+            self._pool.shutdown()
+
+    def store(self, records: Sequence[VersionRecord]) -> None:
+        """Raises: what storing the portion before raised."""
+        self.wait()
+        if records and self._store is not None and self._pool is not None:
+            self._waiting = self._pool.submit(self._store.append, records)
+
+    def wait(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.result()
+
+
+def _all(made: Made) -> Counts:
+    unread = len(made.told) + len(made.untracked) + len(made.bad)
+    return Counts(
+        documents=1,
+        rows=made.rows,
+        converted=made.rows - unread,
+        versions=made.steps,
+        gaps=len({repr(gap.row) for gap in made.gaps}),
+        told=len(made.told),
+        untracked=len(made.untracked),
+        bad=len(made.bad),
+    )
+
+
+def _news(entity: Entity, made: Made) -> Counts:
+    """What a later pass has found that was not there before."""
+    rows = sum(len(record.source["rows"]) for record in made.records)
+    gaps = len({repr(gap.row) for gap in made.gaps if gap.is_new})
+    is_new = bool(made.records) and not entity.stored
+    return Counts(documents=int(is_new), rows=rows, converted=rows, versions=len(made.records), gaps=gaps)
+
+
+def _key(stored: Any) -> Any:
+    return ABSENT if stored is None else stored["key"]
+
+
+def _is_between(key: Any, above: Any, upto: Any) -> bool:
+    place = values.sort_key(key)
+    if above is not ABSENT and place <= values.sort_key(above):
+        return False
+    return upto is ABSENT or place <= values.sort_key(upto)
