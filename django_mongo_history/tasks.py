@@ -7,9 +7,12 @@ waits in outboxes. Both may run twice, at once, and in any order. Their names do
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from celery import Task, current_app, shared_task
 from celery.exceptions import Reject, Retry
@@ -23,6 +26,7 @@ from django_mongo_history.errors import StoreError
 
 logger: Final = logging.getLogger("django_mongo_history")
 
+_MOST_LOOKED_AT: Final = 100
 _LONGEST_WAIT_S: Final = 60
 """Seconds between two tries while the store cannot be reached."""
 _SURE: Final = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True, "max_retries": None}
@@ -105,18 +109,25 @@ def has_broker() -> bool:
     return bool(settings.broker_url or settings.broker_write_url or runs_inline())
 
 
-def waiting_messages() -> dict[str, int | None]:
-    """
-    How many messages wait at the broker for each queue that ours go into; None where the transport cannot tell.
+class InQueue(NamedTuple):
+    """Messages that wait in a queue, other tasks' among them; since when the oldest of ours, None where that is not told."""
 
-    Other tasks' messages in the same queue count too. Raises: whatever the transport raises.
+    messages: int | None
+    oldest: datetime | None
+
+
+def waiting_messages() -> dict[str, InQueue]:
+    """
+    What waits at the broker in each queue that ours go into; how many is None where the transport cannot tell it.
+
+    Since when only Redis lets itself be asked without taking messages out. Raises: whatever the transport raises.
     """
     settings = runtime.current().settings
     names = {settings.celery_queue or _queue_of(task) for task in ("deliver", "sweep")}
     with current_app.connection_for_read(
         connect_timeout=settings.broker_timeout_s, transport_options=_bounds(settings.broker_timeout_s)
     ) as connection:
-        return {name: _length(connection, name) for name in sorted(names)}
+        return {name: InQueue(_length(connection, name), _oldest(connection, name)) for name in sorted(names)}
 
 
 class _Line:
@@ -175,6 +186,22 @@ def _length(connection: Any, name: str) -> int | None:
         return 0  # there is no such queue yet; of Redis none that is empty
     except (AttributeError, NotImplementedError):
         return None
+
+
+def _oldest(connection: Any, name: str) -> datetime | None:
+    """The moment of the first version of the oldest of our messages, among the oldest hundred of the queue."""
+    if connection.transport.driver_type != "redis":
+        return None
+    # Kombu pushes on the left; the body is base64 of [args, kwargs, embed] (Celery's message protocol 2).
+    for text in reversed(connection.channel().client.lrange(name, -_MOST_LOOKED_AT, -1)):
+        try:
+            message = json.loads(text)
+            if message["headers"]["task"] == deliver.name:
+                carried = json.loads(base64.b64decode(message["body"]))[0][0]
+                return moving.moment_of(Message.from_json(carried).rows)
+        except (KeyError, TypeError, ValueError, IndexError):
+            continue  # another serializer, or none of ours
+    return None
 
 
 def _again(task: Task, carried: Any, error: Exception, wait_s: float, *, shown: str | None = None) -> None:

@@ -9,6 +9,7 @@ leader of a session of its own and is ended, its children with it, when its test
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -159,6 +160,9 @@ def results(celery_app: Celery, broker_url: str, monkeypatch: pytest.MonkeyPatch
     celery_app._backend_cache = None
     celery_app._local.__dict__.clear()
     yield
+    gc.collect()  # a result that goes later tells a broker that is gone
+    celery_app.backend.result_consumer.stop()
+    celery_app.backend.client.connection_pool.disconnect()
     celery_app._backend_cache = None
     celery_app._local.__dict__.clear()
 

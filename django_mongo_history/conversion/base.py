@@ -173,8 +173,16 @@ class Format(ABC):
         """Raises: ConversionError where the source is not there or empty, or an option is missing. Nothing is written yet."""
         if not self.given.get("collection"):
             raise ConversionError(f"{self.name}: name the collection of the old rows with --collection.")
+        if self.rows.name not in self.target.database.list_collection_names(filter={"name": self.rows.name}):
+            raise ConversionError(
+                f"{self.name}: there is no collection {self.rows.name} in the database {self.target.database.name}."
+            )
         if self.rows.find_one(self.query(), {"_id": 1}) is None:
             raise ConversionError(f"{self.name}: {self.place} holds no rows for {self.target.label}.")
+        if self.rows.find_one({**self.query(), self.key: {"$exists": True}}, {"_id": 1}) is None:
+            raise ConversionError(
+                f"{self.name}: no row in {self.place} has the field {self.key}, which says whose it is."
+            )
 
     def reader(self) -> Reader:
         """What reads its rows, document by document; see `conversion.rows` for what that must be able to do."""

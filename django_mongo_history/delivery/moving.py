@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from pymongo.errors import (
 
 from django_mongo_history.core import elements, values
 from django_mongo_history.core.replay import Unreadable
+from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows
 from django_mongo_history.storage.mongo import MongoStore
@@ -184,28 +185,47 @@ def bury_message(depot: Depot, carried: Any, reason: str) -> None:
     depot.dead_letters.bury(letter)
 
 
-def revive(depot: Depot, *, progress: Callable[[int], object] = bool) -> Counts:
+def revive(
+    depot: Depot, depot_of: Callable[[str, str], Depot], *, progress: Callable[[int], object] = bool
+) -> Counts:
     """
     Try what was laid aside once more. What is refused again stays, with the new reason.
 
+    `depot_of` finds the depot of an alias and a database, for messages that could not be read.
     Raises: StoreError where the store cannot be reached.
     """
     counts = Counts()
     for letter in depot.dead_letters.letters():
-        progress(1)
-        if letter.is_message:
-            counts.dead += 1
-            counts.errors.append(f"{letter.id}: {letter.error}")
-            continue
-        refused = store(depot, {letter.id: letter.packet})
-        if refused:
-            bury(depot, letter.packet, refused[letter.id], letter.tries + 1)
-            counts.dead += 1
-            counts.errors.append(f"{letter.id}: {refused[letter.id]}")
-        else:
+        stored, problem = _revived(depot, depot_of, letter)
+        if problem is None:
             depot.dead_letters.remove(letter)
-            counts.stored += 1
+        else:
+            depot.dead_letters.bury(
+                replace(letter, error=problem, tries=letter.tries + 1, died_at=depot.now())
+            )
+            counts.dead += 1
+            counts.errors.append(f"{letter.id}: {problem}")
+        counts.stored += stored
+        progress(1)
     return counts
+
+
+def _revived(
+    depot: Depot, depot_of: Callable[[str, str], Depot], letter: DeadLetter
+) -> tuple[int, str | None]:
+    """How many versions of a letter are stored now, and why it must stay."""
+    if not letter.is_message:
+        problem = store(depot, {letter.id: letter.packet}).get(letter.id)
+        return int(problem is None), problem
+    try:
+        message = Message.from_json(json.loads(letter.packet[-1]))
+        target = depot_of(message.alias, message.database)
+    except ValueError as error:
+        return 0, str(error)
+    refused = receive(
+        target, message.rows
+    )  # what it refuses waits in the outbox from now on, or is a letter itself
+    return len(message.rows) - len(refused), None
 
 
 def pause_after(tries: int) -> timedelta:
@@ -221,6 +241,12 @@ def problem_of(packet: Packet) -> str | None:
     except Exception as error:  # noqa: BLE001 - bytes from a broker may be anything, and the others must go on
         return f"it is no version: {type(error).__name__}: {error}"
     return f"it is no version: {found.reason}" if isinstance(found, Unreadable) else None
+
+
+def moment_of(carried: Sequence[bytes]) -> datetime | None:
+    """When the oldest of these versions was written."""
+    found = (_whereabouts(row, b"at").get("at") for row in carried)
+    return min((at for at in found if isinstance(at, datetime)), default=None)
 
 
 def is_passing(error: StoreError) -> bool:

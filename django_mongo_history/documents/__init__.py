@@ -33,6 +33,7 @@ from django_mongo_history.documents.classes import (
     wrap_collection,
     wrap_drop,
 )
+from django_mongo_history.documents.fitting import Fitting
 from django_mongo_history.documents.leading import Fetch, lead
 from django_mongo_history.documents.overwriting import known_key_of, overwrite
 from django_mongo_history.documents.paths import (
@@ -84,6 +85,7 @@ from django_mongo_history.documents.unsaved import Sent, unsaved
 __all__ = [
     "Around",
     "Fetch",
+    "Fitting",
     "Parts",
     "Pointer",
     "Reference",

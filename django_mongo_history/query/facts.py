@@ -122,6 +122,14 @@ class VersionFacts:
         return None if self._stored is None else self._stored.revert_of
 
     @property
+    def source(self) -> Any:
+        """
+        What it was converted from, if it was: a private dict of `format`, `place`, `rows` (their ids), and `gap` (why the rows
+        do not determine the state) with `raw` rows where there is one.
+        """
+        return None if self._stored is None else deepcopy(self._stored.source)
+
+    @property
     def document_class(self) -> type[Any]:
         return self._source.tracked.document_class
 

@@ -36,8 +36,8 @@ class Goal(Protocol):
 
     def __call__(self, history: DocumentHistory, *, force: bool) -> bytes | None: ...
 
-    def needs(self, history: DocumentHistory) -> int | None:
-        """The version whose state will be asked for, so that rows are read for many documents at once."""
+    def needs(self, history: DocumentHistory) -> list[int]:
+        """The versions whose states or rows will be asked for, so that rows are read for many documents at once."""
         ...
 
     def rules(self, history: DocumentHistory) -> Policy:
@@ -76,8 +76,9 @@ class StateAt:
         index = history.index_at(self.moment)
         return None if index is None else history.after(index)
 
-    def needs(self, history: DocumentHistory) -> int | None:
-        return history.index_at(self.moment)
+    def needs(self, history: DocumentHistory) -> list[int]:
+        index = history.index_at(self.moment)
+        return [] if index is None else [index]
 
     def rules(self, history: DocumentHistory) -> Policy:
         index = history.index_at(self.moment)
@@ -108,8 +109,8 @@ class GivenState:
             )
         return _with_fields(now, self.state, [name.encode() for name in self.fields])
 
-    def needs(self, history: DocumentHistory) -> int | None:
-        return None
+    def needs(self, history: DocumentHistory) -> list[int]:
+        return []
 
     def rules(self, history: DocumentHistory) -> Policy:
         return self.known_under or history.source.policy
@@ -132,9 +133,9 @@ class Without:
 
     versions: frozenset[ObjectId]
 
-    def needs(self, history: DocumentHistory) -> int | None:
+    def needs(self, history: DocumentHistory) -> list[int]:
         places = self._places(history)
-        return places[0] - 1 if places and places[0] else None
+        return [places[0] - 1, *places] if places and places[0] else places
 
     def rules(self, history: DocumentHistory) -> Policy:
         found = history.source.policy

@@ -257,8 +257,8 @@ def _add(plan: Plan, source: Source, pairs: Sequence[tuple[DocumentHistory, Goal
 
 def prefetch(pairs: Iterable[tuple[DocumentHistory, Goal]]) -> None:
     """Read the rows that these goals will ask these histories for, in one go for all."""
-    wanted = [(history, goal.needs(history)) for history, goal in pairs]
-    prefetch_states(((history, index) for history, index in wanted if index is not None), with_rules=True)
+    wanted = [(history, index) for history, goal in pairs for index in goal.needs(history)]
+    prefetch_states(wanted, with_rules=True)
 
 
 def _laid_over(state: bytes, image: bytes, rules: Policy) -> bytes:

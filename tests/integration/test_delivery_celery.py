@@ -15,18 +15,16 @@ import mongoengine
 import pytest
 import redis
 from celery import Celery
-from django.test import RequestFactory
 from mongoengine import fields
 from pymongo.database import Database
 
 from django_mongo_history import changeset, history_of, runtime
-from django_mongo_history.delivery import moving
 from tests.celery_parts import MakeWorker, Program, eventually
 from tests.fault import delivery_load as loads
 from tests.fault.delivery_load import load
 from tests.fault.delivery_writer import ByCelery
 from tests.judge import RAW, configured, tracking
-from tests.overheard import Overheard, overhear
+from tests.overheard import overhear
 
 HISTORY = "document_history"
 OUTBOX = "document_history_outbox"
@@ -87,11 +85,12 @@ def calls(client: redis.Redis) -> Counter[str]:
 
 # -- what a write costs ------------------------------------------------------------------------------------------------
 
+OUR_OWN = {"info", "llen", "lrange"}
 EXPECTED = {"celery": ["findAndModify"], "outbox": ["findAndModify", "insert", "commitTransaction"]}
 
 
 def test_a_write_is_one_command_and_one_message(
-    mode: str, mongodb_uri: str, mongodb: Mongo, queue: redis.Redis, capsys: pytest.CaptureFixture[str]
+    mode: str, mongodb_uri: str, mongodb: Mongo, queue: redis.Redis
 ) -> None:
     """Counted at both ends: by the driver's own events, and by the broker's own counters."""
     listener = overhear(mongodb.name, mongodb_uri)
@@ -100,10 +99,241 @@ def test_a_write_is_one_command_and_one_message(
     listener.commands.clear()
     before = calls(queue)
     Freight.objects(number=1).update(set__name="second")
+    assert [name for name, _collection in listener.commands] == EXPECTED[mode]
     messages(queue, 2)
     spent = calls(queue) - before
-    said = [name for name, _collection in listener.commands]
+    assert {name: count for name, count in spent.items() if name not in OUR_OWN} == {"lpush": 1}
+
+
+def test_a_write_that_changes_nothing_sends_nothing(mode: str, mongodb: Mongo, queue: redis.Redis) -> None:
+    """Neither a version nor a message."""
+    Freight(number=1, name="same").save()
+    messages(queue, 1)
+    Freight.objects(number=1).update(set__name="same")
+    Freight.objects(number=2).update(set__name="nobody")
+    Freight(number=3).save()
+    assert len(messages(queue, 2)) == 2
+
+
+# -- what a version says -----------------------------------------------------------------------------------------------
+
+
+def test_a_version_is_of_the_write_not_of_the_worker(
+    mode: str, mongodb: Mongo, worker: MakeWorker, queue: redis.Redis
+) -> None:
+    """Moment, user, address, reason, extra and changeset: the worker comes later, and is nobody."""
+    begun = datetime.now(UTC)
+    with changeset(user="ann", remote_addr="192.0.2.7", reason="by hand", ticket=7) as opened:
+        Freight(number=1, name="a").save()
+        Freight.objects(number=1).update(set__name="b")
+    with changeset(user="bob", remote_addr="192.0.2.8", reason="by foot"):
+        Freight.objects(number=1).delete()
+    ended = datetime.now(UTC)
+    eventually(lambda: queue.llen("celery") >= 1, what="a message")
+    assert stored(mongodb) == 0
+    before = [facts(version) for version in history_of(Freight, 1)] if mode == "outbox" else None
+    one = worker()
+    eventually(lambda: stored(mongodb) == 3, what="three versions")
+    found = [facts(version) for version in history_of(Freight, 1)]
+    assert before is None or found == before
+    assert [one[:5] for one in found] == [
+        ("create", "ann", "192.0.2.7", "by hand", {"ticket": 7}),
+        ("update", "ann", "192.0.2.7", "by hand", {"ticket": 7}),
+        ("delete", "bob", "192.0.2.8", "by foot", {}),
+    ]
+    assert [version.changeset.id == opened.id for version in history_of(Freight, 1)] == [True, True, False]
+    for version in history_of(Freight, 1):
+        assert begun.timestamp() - 0.001 <= version.at.timestamp() <= ended.timestamp() + 0.001
+    assert "ERROR" not in one.output
+
+
+def facts(version: Any) -> tuple[Any, ...]:
+    return (
+        version.operation.value,
+        version.user.pk,
+        version.remote_addr,
+        version.reason,
+        dict(version.extra),
+        version.changeset.id,
+        version.at,
+        version.id,
+    )
+
+
+# -- once --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_comes_three_times_is_stored_once(
+    mode: str, mongodb: Mongo, worker: MakeWorker, queue: redis.Redis
+) -> None:
+    """By two workers at once, or by one after the other."""
+    for number in range(20):
+        Freight(number=number).save()
+    if mode == "celery":
+        messages(queue, 20)
+    eventually(lambda: named(queue) == 20, what="twenty versions in messages")
+    sent = queue.lrange("celery", 0, -1)
+    queue.lpush("celery", *sent, *sent)
+    workers = worker(), worker()
+    loads.await_empty(queue, workers)
+    assert sum(loads.received(*workers).values()) == 3 * len(sent)
+    assert stored(mongodb) == 20
+    assert mongodb[OUTBOX].count_documents({}) == 0
+    assert [operations(number) for number in range(20)] == [["create"]] * 20
+    queue.lpush("celery", *sent)
+    loads.await_empty(queue, workers)
+    assert stored(mongodb) == 20
+    assert all("ERROR" not in one.output for one in workers)
+
+
+def named(queue: redis.Redis) -> int:
+    """How many versions the waiting messages carry or name."""
+    from base64 import b64decode
+
+    bodies = [json.loads(b64decode(json.loads(one)["body"])) for one in queue.lrange("celery", 0, -1)]
+    return sum(len(body[0][0]["rows"]) + len(body[0][0]["ids"]) for body in bodies)
+
+
+@pytest.mark.skipif("not __import__('pathlib').Path('/proc/self').exists()", reason="children are looked up in /proc")
+def test_a_child_of_a_prefork_pool_is_killed(
+    mode: str, mongodb: Mongo, worker: MakeWorker, queue: redis.Redis
+) -> None:
+    """The worker itself lives on: what its child was about comes again."""
+    import os
+    import signal
+
+    one = worker(pool="prefork", concurrency=2)
+    for number in range(60):
+        Freight(number=number).save()
+        if number % 20 == 10:
+            os.kill(one.children()[0], signal.SIGKILL)
+    loads.await_empty(queue, [one])
+    loads.flush()
+    assert stored(mongodb) == 60
+    assert [operations(number) for number in range(60)] == [["create"]] * 60
+
+
+def test_ten_thousand_by_eight_producers_and_two_workers(
+    by_celery: None, mongodb: Mongo, worker: MakeWorker, queue: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """10,000 messages: no version is missing, none is twice, all fit."""
+    with tracking(ByCelery), ExitStack() as stack:
+        workers = worker(), worker()
+        writers = [
+            stack.enter_context(load(f"p{number}", "celery", documents=50, count=1250)) for number in range(8)
+        ]
+        for writer in writers:
+            writer.wait()
+            assert (writer.exit_code, writer.failed) == (0, [])
+        loads.await_empty(queue, workers)
+        counts = loads.check(*writers)
     with capsys.disabled():
-        print("COST", mode, said, spent)
-    assert said == EXPECTED[mode]
-    assert spent["lpush"] == 1
+        print(
+            f"\n{counts.acknowledged} writes by {len(writers)} producers to {counts.documents} documents,"
+            f" {sum(len(writer.sent) for writer in writers)} messages, {len(loads.received(*workers))} received by"
+            f" {len(workers)} workers, {loads.duplicates(*workers)} of them again; {counts.versions} versions"
+        )
+    assert counts.problems == []
+    assert counts.acknowledged == counts.versions == stored(mongodb) == 10_000
+    assert sum(len(writer.sent) for writer in writers) == 10_000
+
+
+# -- ways there --------------------------------------------------------------------------------------------------------
+
+
+def test_a_version_in_a_callers_transaction(
+    mode: str, mongodb: Mongo, worker: MakeWorker, queue: redis.Redis
+) -> None:
+    """It goes into the outbox within it: with the document, or not at all. Workers hear of it with the next write."""
+    Freight(number=0).save()
+    messages(queue, 1)
+    client = mongodb.client
+    with mongoengine.context_managers.run_in_transaction():
+        Freight(number=1).save()
+        assert mongodb[OUTBOX].count_documents({"document_id": 1}) == 0
+    with pytest.raises(ZeroDivisionError), mongoengine.context_managers.run_in_transaction():
+        Freight(number=2).save()
+        raise ZeroDivisionError
+    assert client is not None
+    assert [row["document_id"] for row in mongodb[OUTBOX].find({"document_id": {"$ne": 0}})] == [1]
+    assert operations(1) == ["create"]
+    assert len(queue.lrange("celery", 0, -1)) == 1
+    Freight(number=3).save()
+    worker()
+    eventually(lambda: stored(mongodb) == 3, what="three versions")
+    eventually(lambda: mongodb[OUTBOX].count_documents({}) == 0, what="an empty outbox")
+    assert [operations(number) for number in range(4)] == [["create"], ["create"], [], ["create"]]
+
+
+def test_the_sweep_finds_what_a_transaction_left(mode: str, mongodb: Mongo) -> None:
+    """Without a next write of that process."""
+    with mongoengine.context_managers.run_in_transaction():
+        Freight(number=1).save()
+    assert (stored(mongodb), mongodb[OUTBOX].count_documents({})) == (0, 1)
+    assert loads.sweep().stored == 1
+    assert (stored(mongodb), mongodb[OUTBOX].count_documents({})) == (1, 0)
+    assert operations(1) == ["create"]
+
+
+def test_beat_sweeps(
+    by_outbox: None, mongodb: Mongo, worker: MakeWorker, beat: Callable[..., Program], queue: redis.Redis
+) -> None:
+    """What no message names is moved on by the entry of the documentation."""
+    with mongoengine.context_managers.run_in_transaction():
+        Freight(number=1).save()
+    worker()
+    beat(settings={"CELERY_BEAT_SCHEDULE": {"sweep": {"task": "django_mongo_history.sweep", "schedule": 0.3}}})
+    eventually(lambda: stored(mongodb) == 1, what="the version")
+    eventually(lambda: mongodb[OUTBOX].count_documents({}) == 0, what="an empty outbox")
+
+
+def test_eager_tasks(mode: str, mongodb: Mongo, celery_app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CELERY_TASK_ALWAYS_EAGER: stored when the write returns, as far as the write is committed."""
+    monkeypatch.setattr(celery_app.conf, "task_always_eager", True)
+    Freight(number=1, name="a").save()
+    Freight.objects(number=1).update(set__name="b")
+    assert (stored(mongodb), mongodb[OUTBOX].count_documents({})) == (2, 0)
+    assert operations(1) == ["create", "update"]
+
+
+def test_a_queue_of_its_own(mongodb: Mongo, worker: MakeWorker, queue: redis.Redis, celery_app: Celery) -> None:
+    """CELERY_QUEUE: other workers never see the messages."""
+    with configured(DELIVERY="celery", CELERY_QUEUE="history"), tracking(Freight):
+        Freight(number=1).save()
+        assert (queue.llen("history"), queue.llen("celery")) == (1, 0)
+        worker(queues=["history"])
+        eventually(lambda: stored(mongodb) == 1, what="the version")
+
+
+SIZES = {"over MESSAGE_MAX_BYTES": 300 * 1024, "over 8 MB, in parts": 9 * 1024 * 1024}
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_large_versions_go_by_the_outbox(
+    size: int, mode: str, mongodb: Mongo, worker: MakeWorker, queue: redis.Redis
+) -> None:
+    """A message only names them; they arrive as they were."""
+    Freight(number=1, name="small").save()
+    Freight.objects(number=1).update(set__body="x" * size)
+    eventually(lambda: named(queue) == 2, what="messages for both")
+    assert all(len(one) < 4096 for one in queue.lrange("celery", 0, -1))
+    assert mongodb[OUTBOX].count_documents({"document_id": 1, "operation": "update"}) == 1
+    image = mongodb.get_collection("freight", codec_options=RAW).find_one({"_id": 1})
+    rows = dict(one for depot in runtime.depots() for one in depot.outbox.packets())
+    one = worker()
+    eventually(lambda: stored(mongodb) == 2, what="both versions")
+    eventually(lambda: mongodb[OUTBOX].count_documents({}) == 0, what="an empty outbox, parts included")
+    found = history_of(Freight, 1)
+    assert [version.operation.value for version in found] == ["create", "update"]
+    assert found[-1]._chain.after(found[-1].index) == bytes(image.raw)
+    raw = mongodb.get_collection(HISTORY, codec_options=RAW)
+    for packet in rows.values():
+        for row in packet:
+            assert bytes(raw.find_one({"_id": bson_id(row)}).raw) == row
+    assert "ERROR" not in one.output
+
+
+def bson_id(row: bytes) -> Any:
+    from bson.raw_bson import RawBSONDocument
+
+    return RawBSONDocument(row)["_id"]

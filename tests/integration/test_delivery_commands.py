@@ -16,9 +16,10 @@ from mongoengine import fields
 
 from django_mongo_history import runtime
 from django_mongo_history.delivery import moving
+from django_mongo_history.delivery.messages import Message
 from management.cli import ROOT
 from tests.celery_parts import eventually
-from tests.commanding import run
+from tests.commanding import RAW, run
 from tests.conftest import CLIENT_OPTIONS
 from tests.judge import configured, tracking
 
@@ -204,7 +205,17 @@ def test_status_of_the_broker(mongodb: Any, worker: Any) -> None:
     with configured(DELIVERY="celery", CELERY_QUEUE="history"), tracking(Parcel):
         send(3)
         said = run("history_status", "--max-messages", 2)
-        assert "queue history of the broker: 3 messages wait" in said.lines
+        assert said.lines[-1].startswith(
+            "queue history of the broker: 3 messages wait, the oldest version since "
+        )
+        facts = json.loads(run("history_status", "--json").out)
+        (queue,) = facts["queues"]
+        assert (queue["queue"], queue["messages"], facts["is_well"]) == ("history", 3, True)
+        assert 0 <= queue["oldest_age_s"] < 60
+        late = eventually(
+            lambda: run("history_status", "--max-age", 1).error, what="a version to be older than a second"
+        )
+        assert "queue history: the oldest version has waited 2 s, more than 1 s" in str(late)
         assert "queue history: 3 messages wait, more than 2" in str(said.error)
         worker(queues=["history"])
         eventually(lambda: counts(mongodb) == (3, 0, 0), what="the versions")
@@ -214,3 +225,21 @@ def test_status_of_the_broker(mongodb: Any, worker: Any) -> None:
 def test_status_without_a_broker(mongodb: Any) -> None:
     with configured(DELIVERY="celery"), tracking(Parcel):
         assert "the broker cannot be asked" in str(run("history_status").error)
+
+
+def test_a_message_that_can_be_read_by_now(depot: Any, mongodb_client: Any) -> None:
+    """One for a connection that was missing is stored once it is there."""
+    send(1)
+    row = depot[OUTBOX].with_options(codec_options=RAW).find_one()
+    depot[OUTBOX].delete_many({})
+    (made,) = runtime.depots()
+    message = Message("late", depot.name, rows=(bytes(row.raw),))
+    moving.bury_message(made, message.to_json(), "there is no such connection")
+    assert "MongoEngine has no connection 'late'" in run("history_flush", "--dead").err
+    host, port = mongodb_client.address
+    mongoengine.register_connection("late", depot.name, host=host, port=port, **CLIENT_OPTIONS)
+    try:
+        assert run("history_flush", "--dead").error is None
+    finally:
+        mongoengine.disconnect("late")
+    assert counts(depot) == (1, 0, 0)

@@ -67,7 +67,7 @@ def test_queue(mongodb: Any, celery_app: Any, worker: Any) -> None:
         eventually(lambda: count(mongodb, STORE) == 1, what="the version from the queue `history`")
     with configured(DELIVERY="celery"), tracking(Crate):
         Crate(number=2).save()
-        assert tasks.waiting_messages() == {"celery": 1}
+        assert {name: waiting.messages for name, waiting in tasks.waiting_messages().items()} == {"celery": 1}
     celery_app.conf.task_routes = {"django_mongo_history.*": {"queue": "history"}}
     read_routes(celery_app)
     try:

@@ -77,7 +77,7 @@ class Command(HistoryCommand):
             counts = moving.sweep(depot, with_postponed=options["all"], progress=progress)
         if options["dead"]:
             with progress_bar(depot.dead_letters.name, total=depot.dead_letters.count()) as progress:
-                counts.add(moving.revive(depot, progress=progress))
+                counts.add(moving.revive(depot, runtime.depot, progress=progress))
         return counts
 
 

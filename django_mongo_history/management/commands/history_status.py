@@ -40,7 +40,7 @@ class Command(HistoryCommand):
             "--max-messages",
             type=arguments.positive,
             metavar="N",
-            help="How many messages may wait in a queue of the broker. They do not tell their age.",
+            help="How many messages may wait in a queue of the broker. Their age only Redis tells.",
         )
         parser.add_argument("--using", metavar="ALIAS", help="Only this MongoEngine connection.")
         parser.add_argument("--json", action="store_true", help="One JSON object instead of text.")
@@ -49,7 +49,7 @@ class Command(HistoryCommand):
         arguments.check_alias(options["using"])
         now = datetime.now(UTC)
         depots = [_facts(depot, now) for depot in runtime.depots(using=options["using"])]
-        queues, broker_error = _messages()
+        queues, broker_error = _messages(now)
         problems = [problem for facts in depots for problem in _problems(facts, options)]
         problems += _queue_problems(queues, broker_error, options)
         if options["json"]:
@@ -60,7 +60,7 @@ class Command(HistoryCommand):
         if problems:
             raise CommandError("; ".join(problems))
 
-    def _say(self, depots: list[dict[str, Any]], queues: dict[str, int | None]) -> None:
+    def _say(self, depots: list[dict[str, Any]], queues: list[dict[str, Any]]) -> None:
         for facts in depots:
             self.stdout.write(f"{facts['outbox']}: {_waiting(facts)}")
             self.stdout.write(f"{facts['dead_letters']}: {facts['dead']} laid aside")
@@ -68,9 +68,8 @@ class Command(HistoryCommand):
                 self.stdout.write(
                     f"  {letter['id']} of {letter['collection'] or 'a message'}: {letter['error']}"
                 )
-        for name, count in queues.items():
-            said = "it does not say how many messages wait" if count is None else f"{count} messages wait"
-            self.stdout.write(f"queue {name} of the broker: {said}")
+        for facts in queues:
+            self.stdout.write(f"queue {facts['queue']} of the broker: {_in_queue(facts)}")
         if not depots and not queues:
             self.stdout.write("No class is tracked, and there is no outbox.")
 
@@ -103,16 +102,34 @@ def _waiting(facts: dict[str, Any]) -> str:
     return f"{said}; {facts['refused']} were refused before" if facts["refused"] else said
 
 
-def _messages() -> tuple[dict[str, int | None], str | None]:
+def _in_queue(facts: dict[str, Any]) -> str:
+    if facts["messages"] is None:
+        return "it does not say how many messages wait"
+    said = f"{facts['messages']} messages wait"
+    if facts["oldest"] is None:
+        return said
+    return f"{said}, the oldest version since {facts['oldest']} ({timedelta(seconds=facts['oldest_age_s'])})"
+
+
+def _messages(now: datetime) -> tuple[list[dict[str, Any]], str | None]:
     """What waits at the broker, where versions go that way; and why it cannot be asked."""
     if not runtime.uses_broker():
-        return {}, None
+        return [], None
     from django_mongo_history import tasks
 
     try:
-        return tasks.waiting_messages(), None
+        found = tasks.waiting_messages()
     except Exception as error:  # noqa: BLE001 - transports raise what they like, and it is told
-        return {}, f"{type(error).__name__}: {error}"
+        return [], f"{type(error).__name__}: {error}"
+    return [
+        {"queue": name, "messages": one.messages, **_age(one.oldest, now)} for name, one in found.items()
+    ], None
+
+
+def _age(oldest: datetime | None, now: datetime) -> dict[str, Any]:
+    if oldest is None:
+        return {"oldest": None, "oldest_age_s": None}
+    return {"oldest": oldest.isoformat(), "oldest_age_s": max(0, round((now - oldest).total_seconds()))}
 
 
 def _problems(facts: dict[str, Any], options: dict[str, Any]) -> list[str]:
@@ -133,12 +150,14 @@ def _problems(facts: dict[str, Any], options: dict[str, Any]) -> list[str]:
 
 
 def _queue_problems(
-    queues: dict[str, int | None], broker_error: str | None, options: dict[str, Any]
+    queues: list[dict[str, Any]], broker_error: str | None, options: dict[str, Any]
 ) -> list[str]:
-    limit = options["max_messages"]
-    found = [
-        f"queue {name}: {count} messages wait, more than {limit}"
-        for name, count in queues.items()
-        if limit is not None and count is not None and count > limit
-    ]
-    return found if broker_error is None else [*found, f"the broker cannot be asked: {broker_error}"]
+    found = [] if broker_error is None else [f"the broker cannot be asked: {broker_error}"]
+    most, oldest = options["max_messages"], options["max_age"]
+    for facts in queues:
+        name, count, age = facts["queue"], facts["messages"], facts["oldest_age_s"]
+        if most is not None and count is not None and count > most:
+            found.append(f"queue {name}: {count} messages wait, more than {most}")
+        if age is not None and age > oldest:
+            found.append(f"queue {name}: the oldest version has waited {age} s, more than {oldest} s")
+    return found

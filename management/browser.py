@@ -1,0 +1,111 @@
+"""
+A browser for pages as people see them: an installed Chromium, Chrome or Edge, found, and driven by Playwright.
+
+Playwright's own browsers are not downloaded; one that somebody has installed with `playwright install` is used too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from management.errors import ManagementError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+VARIABLE = "CHROMIUM"
+"""The environment variable that names the browser to use."""
+_NAMES = (
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
+    "microsoft-edge-stable", "msedge",
+)  # fmt: skip
+_APPLICATIONS = ("Chromium", "Google Chrome", "Microsoft Edge")
+_WINDOWS = (r"Google\Chrome\Application\chrome.exe", r"Chromium\Application\chrome.exe", r"Microsoft\Edge\Application\msedge.exe")
+_INSTALL = {
+    "darwin": "install Google Chrome, or Chromium (brew install --cask chromium)",
+    "win32": "install Google Chrome or Microsoft Edge",
+}
+_ON_LINUX = "install Chromium (Debian, Ubuntu: sudo apt-get install chromium; Fedora: sudo dnf install chromium)"
+
+
+class BrowserError(ManagementError):
+    """There is no browser: what to install."""
+
+
+def find_browser(environ: Mapping[str, str] = os.environ) -> Path:
+    """The program to run: what CHROMIUM names, else one on the PATH, in its usual place, or of Playwright's own."""
+    if named := environ.get(VARIABLE):
+        if not os.access(named, os.X_OK):
+            raise BrowserError(f"{VARIABLE}={named} is no program that can be run")
+        return Path(named)
+    found = next(_candidates(environ), None)
+    if found is None:
+        advice = _INSTALL.get(sys.platform, _ON_LINUX)
+        raise BrowserError(f"no browser for the browser tests: {advice}, or name one in {VARIABLE}")
+    return found
+
+
+@contextlib.contextmanager
+def running_browser(program: Path | None = None) -> Iterator[Browser]:
+    """
+    A browser without a window; every context of it is a user of its own. Ends with the block.
+
+    While it runs its thread counts as one with an event loop, so Django's ORM needs DJANGO_ALLOW_ASYNC_UNSAFE there.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = program or find_browser()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=_arguments())
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def _arguments() -> list[str]:
+    """The same pixels on every machine, as far as that goes; and what a container needs."""
+    arguments = ["--force-color-profile=srgb", "--font-render-hinting=none", "--disable-gpu"]
+    if sys.platform == "linux":
+        arguments.append("--disable-dev-shm-usage")  # containers have little of it
+        if os.geteuid() == 0:
+            arguments.append("--no-sandbox")  # root has none
+    return arguments
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+    for name in _NAMES:
+        if found := shutil.which(name, path=environ.get("PATH")):
+            yield Path(found)
+    yield from filter(Path.is_file, _usual_places(environ))
+    yield from _own_of_playwright(environ)
+
+
+def _usual_places(environ: Mapping[str, str]) -> Iterator[Path]:
+    if sys.platform == "darwin":
+        for home in (Path("/Applications"), Path.home() / "Applications"):
+            for name in _APPLICATIONS:
+                yield home / f"{name}.app" / "Contents" / "MacOS" / name
+    elif sys.platform == "win32":
+        for variable in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA"):
+            for name in _WINDOWS:
+                if home := environ.get(variable):
+                    yield Path(home) / name
+
+
+def _own_of_playwright(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where `playwright install chromium` puts them, the newest first."""
+    places = {
+        "darwin": Path.home() / "Library" / "Caches" / "ms-playwright",
+        "win32": Path(environ.get("LOCALAPPDATA", "")) / "ms-playwright",
+    }
+    home = Path(environ.get("PLAYWRIGHT_BROWSERS_PATH") or places.get(sys.platform, Path.home() / ".cache" / "ms-playwright"))
+    programs = ("chrome-linux*/chrome", "chrome-mac*/Chromium.app/Contents/MacOS/Chromium", "chrome-win*/chrome.exe")
+    for program in programs:
+        yield from sorted(home.glob(f"chromium-*/{program}"), reverse=True)

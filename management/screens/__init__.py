@@ -1,0 +1,1 @@
+"""Pictures of the admin's history pages for the docs."""
