@@ -9,7 +9,6 @@ leader of a session of its own and is ended, its children with it, when its test
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import json
 import os
@@ -153,20 +152,6 @@ def celery_app(broker_url: str) -> Iterator[Celery]:
         yield app
 
 
-@pytest.fixture
-def results(celery_app: Celery, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Results are kept, here and in programs that are started then: chords need that, and who waits for a result."""
-    monkeypatch.setenv("CELERY_RESULT_BACKEND", broker_url)
-    celery_app._backend_cache = None
-    celery_app._local.__dict__.clear()
-    yield
-    gc.collect()  # a result that goes later tells a broker that is gone
-    celery_app.backend.result_consumer.stop()
-    celery_app.backend.client.connection_pool.disconnect()
-    celery_app._backend_cache = None
-    celery_app._local.__dict__.clear()
-
-
 @contextlib.contextmanager
 def connected_app(app: Celery, url: str) -> Iterator[None]:
     """
@@ -264,7 +249,9 @@ def program_environ(
     from tests.conftest import _with_database
 
     uri = (environ or {}).get("MONGODB_URI") or os.environ["MONGODB_URI"]
-    assert UNREACHABLE not in uri, "no server for the program: ask for the fixture `mongodb` before it is started"
+    assert UNREACHABLE not in uri, (
+        "no server for the program: ask for the fixture `mongodb` before it is started"
+    )
     given = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.worker_settings",
