@@ -40,13 +40,17 @@ class DayRow:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`is_cut`: whether there were more versions than the chart looks at. `legend`: (operation, what it is called)."""
+    """
+    `is_cut`: whether there were more versions than the chart looks at. `legend`: (operation, what it is called).
+    `highest`: changes of the day that has most, which is as high as the chart.
+    """
 
     svg: SafeString
     days: list[DayRow]
     legend: list[tuple[str, str]]
     total: int
     is_cut: bool
+    highest: int
     first: str
     last: str
 
@@ -72,6 +76,7 @@ def chart_of(access: Access, search: Search) -> Chart:
         legend=[(one.value, str(OPERATIONS[one])) for one in shown],
         total=sum(row.total for row in rows),
         is_cut=is_cut,
+        highest=max((row.total for row in rows), default=0),
         first=rows[0].label if rows else "",
         last=rows[-1].label if rows else "",
     )
@@ -118,7 +123,7 @@ def _svg(rows: list[DayRow], shown: list[Operation]) -> SafeString:
     return format_html(
         '<svg class="mh-chart" viewBox="0 0 {} {}" role="img" aria-labelledby="mh-chart-title" '
         'preserveAspectRatio="none">{}</svg>',
-        f"{step * len(rows):.2f}",
+        WIDTH,
         HEIGHT,
         drawn,
     )

@@ -281,7 +281,10 @@ def readings_of(text: str) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """Keys that a user may have. `is_known`: whether a user of today has that name."""
+    """
+    Keys that a user may have. `is_known`: whether a user of today has that name, or the text is a key; else it may be the
+    name of a user who is gone.
+    """
 
     keys: list[Any]
     is_known: bool
@@ -293,7 +296,7 @@ def _user_keys(text: str) -> _Keys:
     if known is not None:
         found = context.user_ref(known)
         keys.extend([] if found is None else [found.pk])
-    return _Keys(keys, known is not None)
+    return _Keys(keys, known is not None or len(keys) > 1)
 
 
 def _user_named(name: str) -> Any:

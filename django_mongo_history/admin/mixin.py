@@ -6,6 +6,7 @@ Knows nothing of django-mongoengine but the names that a `ModelAdmin` has too.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 from django.contrib import messages
@@ -49,7 +50,7 @@ class HistoryAdminMixin:
         source = runtime.sources().of_class(self.model)
         keys = [
             quote(key_text(source, documents.exact_id(self.model, one.pk, source.codec_options)))
-            for one in queryset[: MOST_SELECTED + 1]
+            for one in islice(queryset, MOST_SELECTED + 1)
         ]
         if len(keys) > MOST_SELECTED:
             messages.error(

@@ -213,8 +213,7 @@ class Checkpoint:
 
     def take_over(self, held: Container[ObjectId] = ()) -> Lease | None:
         """
-        A range whose owner is gone, or has not been heard of in time, or that this one has left by an error. `held`: the
-        leases that it is at.
+        A range whose owner is gone, has left it, or has not been heard of in time. `held`: the leases that this one is at.
         """
         taken: Lease | None = None
 
@@ -223,8 +222,7 @@ class Checkpoint:
             taken = None
             current = record["pass"]
             for entry in () if current is None else current["leases"]:
-                is_mine = entry["owner"]["id"] == self._owner["id"]
-                is_left = is_mine or entry["until"] < self._now() or owners.is_gone(entry["owner"])
+                is_left = entry["until"] < self._now() or owners.is_gone(entry["owner"])
                 if is_left and entry["id"] not in held:
                     taken = Lease(
                         ObjectId(),
@@ -280,6 +278,22 @@ class Checkpoint:
 
         self._change(change)
         return is_mine
+
+    def release(self) -> None:
+        """Leave all ranges of this owner to whoever comes: it ends before they are done."""
+
+        def change(record: Stored) -> Stored | None:
+            current = record["pass"]
+            mine = (
+                []
+                if current is None
+                else [one for one in current["leases"] if one["owner"]["id"] == self._owner["id"]]
+            )
+            for entry in mine:
+                entry["until"] = record["begun_at"]
+            return record if mine else None
+
+        self._change(change)
 
     def end_reading(self, current: Stored) -> None:
         """There are no keys above how far the pass is."""

@@ -21,9 +21,7 @@ def names(value: Any) -> tuple[str, ...]:
 
 
 TIME_FIELD: Final = Option("time_field", "Where a row says when.", read=text, metavar="PATH")
-KEY_FIELD: Final = Option(
-    "key_field", "Where a row says of which document it is.", read=text, metavar="PATH"
-)
+KEY_FIELD: Final = Option("key_field", "Where a row says of which document it is.", read=text, metavar="PATH")
 USER_FIELD: Final = Option("user_field", "Where a row says who.", read=text, metavar="PATH")
 REMOTE_ADDR_FIELD: Final = Option(
     "remote_addr_field", "Where a row says from which address.", read=text, metavar="PATH"

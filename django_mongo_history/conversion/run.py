@@ -16,6 +16,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
+from pymongo.errors import PyMongoError
+
 from django_mongo_history.conversion.base import Format
 from django_mongo_history.conversion.checkpoint import Checkpoint, Lease, Stored
 from django_mongo_history.conversion.engine import Engine, Entity, Made, Rules
@@ -25,6 +27,7 @@ from django_mongo_history.conversion.rows import Rows
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, VersionRecord
 from django_mongo_history.documents import class_name_of
+from django_mongo_history.errors import ConversionError
 from django_mongo_history.reading import Source
 from django_mongo_history.storage.base import Store
 
@@ -102,6 +105,10 @@ class Run:
             try:
                 count = self._go_on(limit, since)
                 self._flush()
+            except BaseException:
+                with suppress(PyMongoError, ConversionError):  # the first error says what happened
+                    self._record.release()
+                raise
             finally:
                 self._close_stream()
                 self._unfinished, self._begun = None, _Done()

@@ -295,7 +295,7 @@ def test_a_scope_may_be_of_the_user(staff: Client, office: Any) -> None:
 def test_a_scope_that_is_none_shows_nothing(staff: Client, office: Any) -> None:
     """No page, instead of everything."""
     people()
-    with scoped(broken), pytest.raises(TypeError, match="ADMIN_SCOPE.*expected.*return the narrowed scope"):
+    with scoped(broken), pytest.raises(TypeError, match=r"ADMIN_SCOPE.*expected.*return the narrowed scope"):
         staff.get(page("changelist"))
     with scoped(nothing):
         assert "No changes found" in text_of(staff, page("changelist"))

@@ -142,7 +142,7 @@ def test_keys_of_any_type_in_any_order(database: Any, limit: int) -> None:
         assert count <= limit
     assert sum(counts) == len(KEYS)
     assert counts[:-1] == [limit] * (len(counts) - 1)
-    assert all(names_of(key) == list("0123") for key in keys)
+    assert [key for key in keys if names_of(key) != list("0123")] == []
     assert_each_row_once(database)
     assert made.verify().is_ok
 

@@ -1,0 +1,467 @@
+"""
+Archives of whole states: one row for each, taken before or after the write that made the row.
+
+Note [Before and after]
+A row of an archive of states before holds the state that a write has ended, and says when and by whom it was ended. So its
+who and when are those of the version that follows the state, and not of the one that made it: each step begins with the
+row's state, and ends with that of the next row, of the first live version, or of the live document. Rows of states
+after say it of their own state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, ClassVar, Final
+
+from bson import Int64, ObjectId, json_util
+
+from django_mongo_history import documents
+from django_mongo_history.conversion import facts
+from django_mongo_history.conversion.base import UNKNOWN, BadRow, Format, Side, Step, Target, image
+from django_mongo_history.conversion.facts import Facts, at, first_at
+from django_mongo_history.conversion.listed import ListReader, entries_of, own_id
+from django_mongo_history.conversion.moments import Moment, Moments
+from django_mongo_history.conversion.options import COLLECTION, Given, Option, text
+from django_mongo_history.conversion.presets import AFTER, BEFORE, OPERATIONS, PRESETS
+from django_mongo_history.conversion.rows import Reader, Row
+from django_mongo_history.core import drift, values
+from django_mongo_history.core import policy as policies
+from django_mongo_history.core.model import Context
+from django_mongo_history.core.policy import Policy
+from django_mongo_history.errors import ConversionError
+
+FRONT_BAD: Final = "the row in front of it could not be read: what that one changed is in here"
+BEHIND_BAD: Final = "the row behind it could not be read: what that one changed is in here"
+PARTIAL: Final = "the row holds changed fields only, and nothing says what the others were"
+UNTIMED: Final = "no row says when: some time between the first and the last of its list"
+ANEW: Final = "the numbers of its rows begin anew behind it, so it is taken for the delete"
+
+_SAMPLE: Final = 200
+_SOURCES_TOLD: Final = ("key_field", "state_field", "array_field", "time_field")
+_NAMED: Final = (*_SOURCES_TOLD, "version_field", "operation_field", "type_field", "user_field")
+_KEYLESS: Final = "the row says nothing of the document it is of"
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    """Pairs as in "old=new,other=another", or a dict."""
+    parts = [one.partition("=")[::2] for one in value.split(",")] if isinstance(value, str) else value
+    try:
+        found = {str(old).strip(): str(new).strip() for old, new in dict(parts).items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError("pairs as in old=new,other=another") from error
+    if not found or not all(old and new for old, new in found.items()):
+        raise ValueError("pairs as in old=new,other=another")
+    return found
+
+
+def _operations(value: Any) -> dict[str, str]:
+    found = _pairs(value)
+    if not set(found.values()) <= {"create", "update", "delete"}:
+        raise ValueError("pairs as in i=create,u=update,r=delete")
+    return found
+
+
+def _number(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError("a whole number") from error
+
+
+def _query(value: Any) -> dict[str, Any]:
+    """A query, as extended JSON where it is a text."""
+    try:
+        found = json_util.loads(value) if isinstance(value, str) else value
+    except (ValueError, TypeError) as error:
+        raise ValueError("a query in JSON") from error
+    if not isinstance(found, dict):
+        raise ValueError("a query in JSON")
+    return found
+
+
+class Snapshots(Format):
+    """Whole states in an archive: the presets, and whatever else is laid out so, by the names of its fields."""
+
+    name: ClassVar[str] = "snapshots"
+    help: ClassVar[str] = "copies of whole documents in a collection"
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("preset", "The tool that wrote the rows.", read=text, choices=tuple(PRESETS)),
+        COLLECTION,
+        Option("image", "Which state a row holds: that before the write that made it, or that after it.", read=text,
+               choices=(BEFORE, AFTER), metavar="SIDE"),
+        facts.KEY_FIELD,
+        Option("match_field", "The documents' own field that the keys of the rows are in, if that is not _id.", read=text),
+        Option("state_field", "Where in a row the state is, if that is not the row itself.", read=text, metavar="PATH"),
+        Option("array_field", "The list of a row in which the copies are, if each row has many.", read=text, metavar="PATH"),
+        facts.TIME_FIELD,
+        Option("version_field", "Where a row has its number, counted by one.", read=text, metavar="PATH"),
+        Option("first_version", "The number of the copy that was made when the document was created.", read=_number,
+               metavar="N"),
+        Option("operation_field", "Where a row says whether it was a create, an update or a delete.", read=text,
+               metavar="PATH"),
+        Option("operations", "How rows call these, as in i=create,u=update,r=delete.", read=_operations, metavar="PAIRS"),
+        Option("type_field", "Where a row says of which class it is.", read=text, metavar="PATH"),
+        Option("type", "What it says there for this class; by default the name of the class.", read=text),
+        *facts.WHO,
+        facts.SOURCE_TIMEZONE,
+        Option("drop_fields", "What of a row is none of the document's, separated by commas.", read=facts.names,
+               metavar="NAMES"),
+        Option("rename", "Fields of the state that are called otherwise today, as in old=new.", read=_pairs, metavar="PAIRS"),
+        Option("partial", "Rows hold only the fields that were changed.", is_flag=True),
+        facts.CONVERT_TEXTS,
+        Option("where", "Which rows are meant, as a query in JSON.", read=_query, metavar="JSON"),
+    )  # fmt: skip
+
+    def __init__(self, target: Target, given: Given) -> None:
+        settled = _settled(target, given)
+        super().__init__(_matched(target, settled["match_field"]), settled)
+        self._named = {name for name in _NAMED if given.get(name) is not None}
+        self.key = settled["key_field"] or "_id"
+        self.sort = ("index",) if settled["array_field"] else ("_id",)
+        self._moments = Moments(settled["source_timezone"])
+        self._facts = Facts(settled)
+        self._fitting = documents.Fitting(
+            target.document_class, target.source.codec_options, self._moments.read_text
+        )
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def query(self) -> dict[str, Any]:
+        found: dict[str, Any] = dict(self.given["where"] or {})
+        type_field = self.given["type_field"]
+        if type_field is not None:
+            typed = {type_field: self._type}
+            found = {"$and": [found, typed]} if found else typed
+        return found
+
+    @property
+    def _type(self) -> str:
+        return str(self.given["type"] or self.target.document_class.__name__)
+
+    def since(self, moment: datetime) -> dict[str, Any]:
+        """ObjectIds tell when a row was made; of rows with other ids its time does, where it is a date."""
+        found: list[dict[str, Any]] = [{"_id": {"$gte": ObjectId.from_datetime(moment)}}]
+        time_field = self.given["time_field"]
+        other: dict[str, Any] = {"_id": {"$not": {"$type": "objectId"}}}
+        if time_field is not None:
+            found.append({time_field: {"$gte": moment}})
+        return {"$or": [*found, other]}
+
+    def reader(self) -> Reader:
+        array_field = self.given["array_field"]
+        if array_field is None:
+            return super().reader()
+        return ListReader(
+            self.rows, key=self.key, list_field=array_field, query=self.query(), explode=self._explode
+        )
+
+    def _explode(self, row: Row) -> list[Row]:
+        found = entries_of(row, self.given["array_field"], key=at(row.values, self.key))
+        if found is None:  # a row of its own
+            return [Row(row.id, {"index": 0, "entry": row.values, "around": {}})]
+        return found
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def steps(self, document_id: Any, rows: Sequence[Row]) -> Iterable[Step | BadRow]:
+        if self.given["match_field"] is not None and document_id is _UNMATCHED:
+            yield from (
+                BadRow(row.id, "no document has its key, so nothing says which it was") for row in rows
+            )
+            return
+        copies = _in_order([self._read(row, rows) for row in rows])
+        yield from (BadRow(copy.row.id, copy.reason) for copy in copies if copy.reason)
+        make = self._steps_before if self.given["image"] == BEFORE else self._steps_after
+        yield from make(document_id, copies)
+
+    def _steps_after(self, document_id: Any, copies: Sequence[_Copy]) -> Iterator[Step]:
+        known: Side = UNKNOWN
+        fields: Mapping[str, Any] | None = None
+        front: _Copy | None = None
+        for copy in copies:
+            if not copy.reason:
+                notes = [copy.note, _missing(front, copy), FRONT_BAD if front and front.reason else ""]
+                before, whole = known, copy.fields
+                if copy.operation == "create" or self._is_first(copy):
+                    before, fields = None, None
+                elif self.given["partial"] and copy.operation != "delete":
+                    notes.append("" if fields is not None else PARTIAL)
+                if self.given["partial"] and whole is not None:
+                    whole = {**(fields or {}), **whole}
+                after = None if copy.operation == "delete" else self._image(document_id, whole)
+                if after is None and whole is not None:  # it says what was deleted
+                    before = self._image(document_id, whole)
+                yield self._step(copy, before=before, after=after, notes=notes)
+                known, fields = after, None if after is None else whole
+            front = copy
+
+    def _steps_before(self, document_id: Any, copies: Sequence[_Copy]) -> Iterator[Step]:
+        """See Note [Before and after]."""
+        for copy, behind in zip(copies, [*copies[1:], None], strict=True):
+            if copy.reason:
+                continue
+            notes = [copy.note, BEHIND_BAD if behind and behind.reason else "", _missing(copy, behind)]
+            after: Side = UNKNOWN
+            if copy.operation == "delete":
+                after = None
+            elif copy.operation is None and _begins_anew(copy, behind):
+                after = None
+                notes = [copy.note, ANEW]
+            before = None if copy.operation == "create" else self._image(document_id, copy.fields)
+            yield self._step(copy, before=before, after=after, notes=notes)
+
+    def _step(self, copy: _Copy, *, before: Side, after: Side, notes: Sequence[str]) -> Step:
+        assert copy.at is not None
+        gap = "; ".join(dict.fromkeys(note for note in notes if note))
+        return Step([copy.row], copy.at, before, after, context=copy.context, gap=gap)
+
+    def _is_first(self, copy: _Copy) -> bool:
+        first = self.given["first_version"]
+        return copy.operation is None and first is not None and copy.version == first
+
+    # -- one row ---------------------------------------------------------------------------------------------------
+
+    def _read(self, row: Row, rows: Sequence[Row]) -> _Copy:
+        entry, around = self._places(row)
+        moment = self._moment(row, rows)
+        copy = _Copy(row, None if moment is None else moment.at, "" if moment is None else moment.note)
+        copy.version = self._version(entry, around)
+        if moment is None:
+            copy.reason = "it does not say when"
+            return copy
+        operation_field = self.given["operation_field"]
+        if operation_field is not None:
+            copy.operation = self._operation(first_at((entry, around), operation_field))
+            if copy.operation is None:
+                copy.reason = "its operation is none of those that are known"
+                return copy
+        copy.fields = self._fields(entry)
+        if copy.fields is None and not self._needs_no_state(copy):
+            copy.reason = "it holds no state"
+            return copy
+        copy.context = self._facts.context(entry, around)
+        return copy
+
+    def _needs_no_state(self, copy: _Copy) -> bool:
+        return copy.operation == ("create" if self.given["image"] == BEFORE else "delete")
+
+    def _places(self, row: Row) -> tuple[Any, Any]:
+        """The copy, and what is around it that may say more of it."""
+        if self.given["array_field"] is None:
+            return row.values, {}
+        return row.values["entry"], row.values["around"]
+
+    def _moment(self, row: Row, rows: Sequence[Row]) -> Moment | None:
+        entry, around = self._places(row)
+        time_field = self.given["time_field"]
+        if time_field is not None:
+            return self._moments.read(first_at((entry, around), time_field))
+        if not around:
+            return self._moments.read(at(entry, "_id")) if isinstance(at(entry, "_id"), ObjectId) else None
+        minted = own_id(entry, at(around, self.key))
+        if minted is not None:
+            return self._moments.read(minted)
+        created, modified = (self._moments.read(around.get(name)) for name in ("created", "modified"))
+        if row.id == rows[0].id and created is not None:
+            return created
+        return modified if modified is None or row.id == rows[-1].id else modified._replace(note=UNTIMED)
+
+    def _version(self, *places: Any) -> int | None:
+        path = self.given["version_field"]
+        if path is None:
+            return None
+        found = first_at(places, path)
+        if found is None:
+            return 0 if self.given["image"] == BEFORE else None
+        if isinstance(found, str) and found.isascii() and found.isdigit():
+            return int(found)
+        is_number = isinstance(found, (int, Int64, float)) and not isinstance(found, bool)
+        return int(found) if is_number and found == found // 1 else None
+
+    def _operation(self, found: Any) -> str | None:
+        if not isinstance(found, str):
+            return None
+        named = self.given["operations"]
+        return OPERATIONS.get(found.lower()) if named is None else named.get(found)
+
+    def _fields(self, entry: Any) -> Mapping[str, Any] | None:
+        path = self.given["state_field"]
+        found = entry if path is None else at(entry, path)
+        if not isinstance(found, Mapping):
+            return None
+        dropped = self._dropped
+        renamed = self.given["rename"] or {}
+        return {renamed.get(name, name): value for name, value in found.items() if name not in dropped}
+
+    @cached_property
+    def _dropped(self) -> frozenset[str]:
+        """Names in a row that are none of the document's."""
+        explicit = self.given["drop_fields"]
+        if explicit is not None:
+            return frozenset({"_id", *explicit})
+        if self.given["state_field"] is not None:
+            return frozenset({"_id"})
+        options = ("key_field", "time_field", "version_field", "operation_field", "type_field",
+                   "user_field", "remote_addr_field", "reason_field")  # fmt: skip
+        paths = [self.given[name] for name in options if self.given[name] is not None]
+        told = {path.partition(".")[0] for path in (*paths, *(self.given["extra_fields"] or ()))}
+        told.update(self.given["bookkeeping"])
+        return frozenset({"_id", *(told - self._declared)})
+
+    @cached_property
+    def _declared(self) -> frozenset[str]:
+        return documents.stored_field_names(self.target.document_class)
+
+    def _image(self, document_id: Any, fields: Mapping[str, Any] | None) -> bytes | None:
+        if fields is None:
+            return None
+        document_class = self.target.document_class
+        complete = dict(fields)
+        if documents.uses_class_names(document_class) and "_cls" not in complete:
+            complete = {"_cls": documents.class_name_of(document_class), **complete}
+        if self.given["convert_texts"]:
+            complete = self._fitting.state(complete)
+        return drift.rename_keys(image(document_id, complete), self.target.source.tracked.renamed)
+
+    # -- what is kept, and what is looked at before ----------------------------------------------------------------
+
+    def kept(self, row: Row, policy: Policy) -> Any:
+        entry, around = self._places(row)
+        if not policy.untracked and not policy.hidden:
+            return row.values if not around else {"_id": row.id, "entry": entry}
+        fields = self._fields(entry)
+        shown: dict[str, Any] = {"_id": row.id}
+        for name in ("time_field", "version_field", "operation_field"):
+            path = self.given[name]
+            if path is not None:
+                shown[path.replace(".", "_")] = first_at((entry, around), path)
+        if fields is not None:
+            shown["state"] = values.decode(policies.prune(self._image(row.id, fields) or b"", policy))
+        return shown
+
+    def check(self) -> None:
+        self._check_layout()
+        super().check()
+        self._check_type()
+        for name in _SOURCES_TOLD:
+            self._check_field(name)
+        for name in self._named:
+            self._check_field(name)
+
+    def _check_layout(self) -> None:
+        given, wanted = self.given, []
+        if given["image"] is None:
+            wanted.append(
+                "--image before or --image after: whether rows hold the state before or after their write"
+            )
+        if given["key_field"] is None:
+            wanted.append("--key-field: where a row says of which document it is")
+        if given["collection"] is None:
+            wanted.append("--collection: where the rows lie")
+        if wanted:
+            presets = ", ".join(PRESETS)
+            raise ConversionError(
+                f"snapshots: name {'; '.join(wanted)}. Or a --preset that says so; known are {presets}.", known=list(PRESETS)
+            )  # fmt: skip
+        if given["partial"] and given["image"] == BEFORE:
+            raise ConversionError("--partial goes with --image after only.")
+
+    def _check_type(self) -> None:
+        """Rows of another class's are there, and none of this one: base's check has seen that, but not which are."""
+
+    def _check_field(self, name: str) -> None:
+        path = self.given[name]
+        if path is None or (name == "array_field" and "array_field" not in self._named):
+            return
+        array = self.given["array_field"]
+        paths = [path] if array is None or name == "array_field" else [path, f"{array}.{path}"]
+        there = {"$or": [{one: {"$exists": True}} for one in paths]}
+        query = self.query()
+        if self.rows.find_one({"$and": [query, there]} if query else there, {"_id": 1}) is None:
+            found = ", ".join(sorted(self.rows.find_one(query) or {}))
+            raise ConversionError(
+                f"--{name.replace('_', '-')}: no row of {self.place} has {path!r}. The fields of one: {found}.",
+                option=name,
+            )
+
+    def remarks(self) -> Iterator[str]:
+        """Keys without a document are those of deleted ones, or of another model; times without a zone are UTC."""
+        sample = list(self.rows.find(self.query()).limit(_SAMPLE))
+        time_field = self.given["time_field"]
+        if time_field is not None and self.given["source_timezone"] is None:
+            texts = [found for row in sample if isinstance(found := at(row, time_field), str)]
+            if any(self._is_naive(found) for found in texts):
+                yield f"Times in {time_field} have no offset and are taken for UTC: is that so? See --source-timezone."
+        keys = {repr(found): found for row in sample if (found := at(row, self.key)) is not None}
+        wanted = [self.target.document_id(key) for key in keys.values()]
+        count = self.target.source.collection.count_documents(
+            {"_id": {"$in": [one for one in wanted if one is not _UNMATCHED]}}
+        )
+        if keys and not count:
+            yield (
+                f"None of {len(keys)} documents that were looked at is there: are these rows of {self.target.label}, and is "
+                f"{self.key} its _id? See --key-field, --match-field and --where."
+            )
+
+    def _is_naive(self, found: str) -> bool:
+        one, other = Moments("Asia/Tokyo").read_text(found), Moments(None).read_text(found)
+        return one is not None and one != other
+
+    # -- finding -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def discover(cls, target: Target) -> Iterator[Mapping[str, Any]]:
+        name = target.source.collection.name
+        archive = target.database[f"{name}_history"]
+        if _has(
+            archive, {"changed": {"$exists": True}, "change_info": {"$exists": True}, "id": {"$exists": True}}
+        ):
+            yield {"preset": "chrononaut"}
+        if _has(archive, {"t": {"$type": "date"}, "o": {"$in": ["i", "u", "r"]}, "d": {"$type": "object"}}):
+            yield {"preset": "mongoose-history"}
+        yield from _mongoose_versions(target)
+        thingy = {"document_type": target.document_class.__name__, "creation_date": {"$type": "date"},
+                  "document_id": {"$exists": True}, "operation": {"$exists": True}}  # fmt: skip
+        if _has(target.database["revision"], thingy):
+            yield {"preset": "mongo-thingy"}
+        yield from _pattern_copies(target)
+
+
+@dataclass(slots=True)
+class _Copy:
+    """A row as it was read; `reason` says why it could not be."""
+
+    row: Row
+    at: datetime | None
+    note: str = ""
+    reason: str = ""
+    operation: str | None = None
+    version: int | None = None
+    fields: Mapping[str, Any] | None = None
+    context: Context = Context()  # noqa: RUF009 - frozen
+
+
+class _Unmatched:
+    """The `_id` of a document of which only another key is known."""
+
+
+_UNMATCHED: Final = _Unmatched()
+
+
+def _settled(target: Target, given: Given) -> dict[str, Any]:
+    """The options with what the preset says where nothing was given."""
+    preset = PRESETS.get(given["preset"] or "", {})
+    settled: dict[str, Any] = {"bookkeeping": (), **given}
+    for name, value in preset.items():
+        if not settled.get(name):
+            settled[name] = value
+    if isinstance(settled["collection"], str):
+        settled["collection"] = settled["collection"].replace("{collection}", target.source.collection.name)
+    return settled
+
+
+def _matched(target: Target, field: str | None) -> Target:
+    return target
