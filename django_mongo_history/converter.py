@@ -89,6 +89,9 @@ class HistoryConverter:
         given = _with_project(found, options)
         self._options = read_options(found.options, given, format_name=found.name)
         self.format = found(target, self._options)
+        self._assumes_zone = self._options.get("source_timezone") is not None and not options.get(
+            "source_timezone"
+        )
         self._progress = progress
         self._beside: frozenset[str] = frozenset()
         self._report: Report | None = None
@@ -103,6 +106,16 @@ class HistoryConverter:
         if self._report is None:
             raise ConversionError("Nothing was converted yet, so there is no report.")
         return self._report
+
+    def remarks(self) -> list[str]:
+        """What should be looked at before a run: what was taken for granted, and what the rows speak against."""
+        found = list(self.format.remarks())
+        if self._assumes_zone:
+            zone = self._options["source_timezone"]
+            found.insert(
+                0, f"{self.label}: without --source-timezone old local times are read as those of {zone}."
+            )
+        return found
 
     def on_progress(self, progress: Progress) -> None:
         """Have `progress` called with numbers of documents from now on."""
@@ -121,7 +134,11 @@ class HistoryConverter:
         """
         if self._source.bound_session() is not None:
             raise ConversionError("An old history cannot be converted inside of a transaction.")
-        self.format.check()
+        try:
+            self.format.check()
+        except ConversionError as error:
+            if not error.facts.get("is_empty") or self._checkpoint().stored() is None:
+                raise  # one that was begun may well have emptied its source
         if not is_restart:
             self._checkpoint().check(self._beside)
 
@@ -137,7 +154,7 @@ class HistoryConverter:
             documents=size.documents,
             rows=size.rows,
             is_begun=self._checkpoint().stored() is not None,
-            remarks=tuple(self.format.remarks()),
+            remarks=tuple(self.remarks()),
         )
 
     def status(self) -> Status:
@@ -240,7 +257,9 @@ class HistoryConverter:
         )
 
     def _checkpoint(self) -> Checkpoint:
-        identity = Identity(self.format.name, self.format.place, self._source.namespace, self.label)
+        # By its name in MongoEngine: a class may move to another module.
+        name = documents.class_name_of(self._source.tracked.document_class)
+        identity = Identity(self.format.name, self.format.place, self._source.namespace, name)
         return Checkpoint(
             self._beside_versions(SUFFIX), identity, as_text(self._options), now=self._source.now
         )
@@ -276,7 +295,7 @@ def _is_count(value: Any) -> bool:
 
 def _with_project(source_format: type[Format], options: dict[str, Any]) -> dict[str, Any]:
     """The options, with the project's time zone where the format asks for one and none was given."""
-    names = {option.name for option in source_format.options}
+    names = {option.name for option in source_format.options if option.default is not None}
     given: Callable[[str], bool] = lambda name: options.get(name) is not None  # noqa: E731
     if "source_timezone" in names and not given("source_timezone"):
         return {**options, "source_timezone": timezone.get_default_timezone_name()}

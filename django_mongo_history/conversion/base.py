@@ -107,13 +107,7 @@ class Target:
 
     def document_id(self, key: Any) -> Any:
         """A key as the class's documents have it: texts of ObjectIds become ObjectIds where those are its keys."""
-        if isinstance(key, (str, ObjectId)):
-            try:
-                parsed = documents.parse_id(self.document_class, str(key))
-                return documents.exact_id(self.document_class, parsed, self.source.codec_options)
-            except ValueError:
-                return key
-        return key
+        return documents.spelled_id(self.document_class, key)
 
 
 class Format(ABC):
@@ -157,7 +151,7 @@ class Format(ABC):
     @property
     def place(self) -> str:
         """What people call the source: `database.collection`, and whatever else tells two of them apart."""
-        return str(self.rows.full_name)
+        return str(self.rows.full_name) if self.given.get("collection") else str(self.target.database.name)
 
     def query(self) -> dict[str, Any]:
         """Which rows of the collection are meant, besides having a key."""
@@ -178,7 +172,9 @@ class Format(ABC):
                 f"{self.name}: there is no collection {self.rows.name} in the database {self.target.database.name}."
             )
         if self.rows.find_one(self.query(), {"_id": 1}) is None:
-            raise ConversionError(f"{self.name}: {self.place} holds no rows for {self.target.label}.")
+            raise ConversionError(
+                f"{self.name}: {self.place} holds no rows for {self.target.label}.", is_empty=True
+            )
         if self.rows.find_one({**self.query(), self.key: {"$exists": True}}, {"_id": 1}) is None:
             raise ConversionError(
                 f"{self.name}: no row in {self.place} has the field {self.key}, which says whose it is."

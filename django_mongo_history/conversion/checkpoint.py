@@ -56,15 +56,23 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which conversion: format, place of the rows, namespace of the documents, and the class that it is called for."""
+    """
+    Which conversion: format, place of the rows, namespace of the documents, and the class that it is called for, by its name
+    in MongoEngine.
+    """
 
     format: str
     place: str
     target: str
-    label: str
+    document_class: str
 
     def to_bson(self) -> Stored:
-        return {"format": self.format, "target": self.target, "place": self.place, "document": self.label}
+        return {
+            "format": self.format,
+            "target": self.target,
+            "place": self.place,
+            "document": self.document_class,
+        }
 
 
 class Checkpoint:
@@ -369,7 +377,7 @@ class Checkpoint:
         ]
 
     def _said(self) -> str:
-        return f"The conversion of {self.identity.label} from {self.identity.format}"
+        return f"The conversion of {self.identity.document_class} from {self.identity.format}"
 
 
 def _is_done(record: Mapping[str, Any]) -> bool:

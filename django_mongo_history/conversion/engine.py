@@ -205,7 +205,7 @@ class _Conversion:
         slots = _Slots(self, live).filled(self.steps) if live is not None else {0: self.steps}
         order: Timestamp | None = None
         for number in sorted(slots):
-            resolved = self._walk(slots[number], self._anchor(number), is_first=number == 0)
+            resolved = self._walk(slots[number], self._anchor(number), number)
             limit = None if live is None or number else _first_entry(live).order
             order = self._emit(resolved, order, limit, is_first=number == 0)
             if number == 0 and resolved:
@@ -257,7 +257,7 @@ class _Conversion:
 
     # -- backwards -------------------------------------------------------------------------------------------------
 
-    def _walk(self, steps: Sequence[Step], anchor: _Node, *, is_first: bool) -> list[_Resolved]:
+    def _walk(self, steps: Sequence[Step], anchor: _Node, slot: int) -> list[_Resolved]:
         """Both sides of each step, see Note [Walking backwards]. The last one comes first here."""
         found: list[_Resolved] = []
         current = anchor
@@ -270,9 +270,9 @@ class _Conversion:
             if step.before is not UNKNOWN:
                 one.before = self.given(step.before)
             elif step.edits:
-                self._undo(one, found[-1] if found else None, is_first=is_first and number == 0)
+                self._undo(one, found[-1] if found else None, is_first=slot == 0 and number == 0)
             else:
-                self._take_before(one, steps[number - 1] if number else None, is_first=is_first)
+                self._take_before(one, steps[number - 1] if number else None, slot)
             found.append(one)
             current = one.before
         found.reverse()
@@ -288,14 +288,27 @@ class _Conversion:
             one.after = told
             one.gaps.append(ANOTHER)
 
-    def _take_before(self, one: _Resolved, previous: Step | None, *, is_first: bool) -> None:
-        """The state before a step that says nothing of it is the one after the step in front."""
+    def _take_before(self, one: _Resolved, previous: Step | None, slot: int) -> None:
+        """The state before a step that says nothing of it is the one after the step, or the live version, in front."""
         if previous is not None and previous.after is not UNKNOWN:
             one.before = self.given(previous.after)
-        elif previous is None and is_first and one.after.image is not None:
+        elif previous is None and slot == 0 and one.after.image is not None:
             one.before, one.is_baseline = one.after, True
+        elif previous is None and slot:
+            one.before = self._front(slot) or self._unknown(one)
         else:
             one.before = self._unknown(one)
+
+    def _front(self, slot: int) -> _Node | None:
+        """The state after the live version in front of a slot; None where it cannot be known."""
+        live = self.entity.live
+        assert live is not None
+        index = _stored_indexes(live)[slot - 1]
+        try:
+            state = live.after(index)
+        except BrokenChainError:
+            return None
+        return _Node(state, None if state is None else values.digest(state))
 
     def _unknown(self, one: _Resolved) -> _Node:
         return _Node(None, self.names.unknown(one.step.rows[0].id), is_known=False)
@@ -376,10 +389,11 @@ class _Conversion:
 
     def _emit_one(self, one: _Resolved, at: datetime, order: Timestamp) -> None:
         step, made = one.step, self.made
-        hidden = one.hidden
+        hidden, is_silent = one.hidden, bool(step.edits) and not one.edits
         if one.before.whole is not None and one.after.whole is not None:
             hidden = policies.hidden_changes(one.before.whole, one.after.whole, self.policy)
-        is_silent = step.edits and not one.edits and not hidden
+            is_silent = one.before.digest == one.after.digest and one.before.whole != one.after.whole
+        is_silent = is_silent and not hidden and not one.is_baseline
         if is_silent:
             made.untracked.extend(row.id for row in step.rows)
             return
@@ -411,8 +425,8 @@ class _Conversion:
         if one.is_baseline and one.after.image is not None:
             return record_baseline(self.key, one.after.image, around, new_id=lambda: version_id)
         if not one.before.is_known or not one.after.is_known:
-            digests = (one.before.digest, one.after.digest)
-            return record_unknown(self.key, digests, _told(one.edits), around, version_id)
+            sides = Sides(None, None, hidden, one.before.digest, one.after.digest, _told(one.edits))
+            return record_unknown(self.key, sides, around, version_id)
         if one.before.image is None and one.after.image is None:
             return self._gone(one, around, version_id)
         sides = Sides(
@@ -423,7 +437,7 @@ class _Conversion:
     def _gone(self, one: _Resolved, around: Circumstances, version_id: ObjectId) -> VersionRecord:
         """A step from nothing to nothing, as a delete of what was never seen: a state that nobody knows was before it."""
         unknown = self._unknown(one)
-        return record_unknown(self.key, (unknown.digest, None), [], around, version_id)
+        return record_unknown(self.key, Sides(None, None, (), unknown.digest), around, version_id)
 
     def _around(
         self, one: _Resolved, rows: Sequence[Row], version_id: ObjectId, at: datetime, order: Timestamp
@@ -591,7 +605,7 @@ def _is_plain(old: Any, new: Any) -> bool:
     """Whether one value replaces another as a whole: patches go into documents and lists."""
     if isinstance(old, (dict, list)) or isinstance(new, (dict, list)):
         return False
-    return type(old) is not type(new) or not values.same(old, new)
+    return type(old) is not type(new) or old != new or not values.same(old, new)
 
 
 def _told(edits: Sequence[Edit]) -> PatchEntries:

@@ -10,13 +10,14 @@ place and the first row. Ids that drivers mint hold five random bytes of their p
 from __future__ import annotations
 
 import hashlib
+import math
 from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
 from bson.timestamp import Timestamp
 
-from django_mongo_history.core.model import CLOCK_BIT, order_from_clock
+from django_mongo_history.core.model import CLOCK_BIT
 from django_mongo_history.core.values import encode_value
 
 _MOST_SECONDS: Final = 2**32 - 1
@@ -60,8 +61,8 @@ def clock_order(at: datetime, last: Timestamp | None, *, shift_s: int) -> Timest
     `shift_s`: seconds by which it is put forward. Cluster times have whole seconds only: a live version of the same second
     would come before it.
     """
-    made = order_from_clock(at)
-    found = Timestamp(max(made.time - shift_s, 0), made.inc)
+    seconds = min(max(math.floor(at.timestamp()) - shift_s, 0), _MOST_SECONDS)
+    found = Timestamp(seconds, CLOCK_BIT | at.microsecond // 1000)
     if last is not None and (found.time, found.inc) <= (last.time, last.inc):
         return Timestamp(last.time, last.inc + 1)
     return found

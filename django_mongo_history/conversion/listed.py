@@ -39,7 +39,7 @@ class ListReader:
         list_field: str,
         query: Mapping[str, Any],
         explode: Explode,
-        changed: Callable[[datetime], Mapping[str, Any]] = lambda moment: {},  # noqa: ARG005
+        changed: Callable[[datetime], Mapping[str, Any]] = lambda moment: {},
     ) -> None:
         self._inner = CollectionReader(collection, key=key, query=query, since=changed)
         self._collection = collection
@@ -54,7 +54,7 @@ class ListReader:
     def keys(self, *, above: Any = ABSENT, limit: int) -> list[Any]:
         return self._inner.keys(above=above, limit=limit)
 
-    def of_keys(self, keys: Sequence[Any], *, since: datetime | None = None) -> Mapping[Any, Rows]:  # noqa: ARG002
+    def of_keys(self, keys: Sequence[Any], *, since: datetime | None = None) -> Mapping[Any, Rows]:
         """All rows, whatever `since`: an entry does not say when it was stored, and more than those do no harm."""
         return {name: self._exploded(rows) for name, rows in self._inner.of_keys(keys).items()}
 

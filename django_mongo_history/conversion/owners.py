@@ -6,9 +6,11 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bson import ObjectId
+
+_DEAD: Final = ("Z", "X")
 
 
 def new_owner() -> dict[str, Any]:
@@ -38,9 +40,15 @@ def is_gone(owner: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process began, in the kernel's own count; empty where it does not tell. A pid is used again, with another."""
+    """
+    When a process began, in the kernel's own count; empty where it does not tell, and of a dead one that nobody has asked
+    for. A pid is used again, with another moment.
+    """
     with suppress(OSError, IndexError):
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        facts = state.rpartition(")")[2].split()
+        if facts[0] in _DEAD:
+            return ""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {state.rpartition(')')[2].split()[19]}"
+        return f"{boot} {facts[19]}"
     return ""

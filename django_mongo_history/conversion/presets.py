@@ -40,7 +40,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "image": AFTER,
         "key_field": "refId",
         "array_field": "versions",
-        "bookkeeping": ("refId", "refVersion", "created", "modified"),
+        "bookkeeping": ("refId", "refVersion", "__v"),
     },
     "mongo-thingy": {
         "collection": "revision",

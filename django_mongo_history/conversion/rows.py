@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, cast
 
+import bson
 from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.read_preferences import ReadPreference
@@ -168,20 +169,24 @@ class CollectionReader:
                 yield from documents_of(cast(bytes, batch))
 
     def _grouped(self, found: Iterator[bytes]) -> Iterator[Rows]:
-        current: Rows | None = None
+        key: Any = None
+        rows: list[Row] = []
+        size = 0
         for raw in found:
             row = values.decode_any(raw)
-            if not isinstance(row, dict):
-                continue
-            key = self._key_of(row)
-            if current is None or not _is_same(current.key, key):
-                if current is not None:
-                    yield current
-                current = Rows(key, [], 0)
-            current.rows.append(Row(row["_id"], row))
-            current = current._replace(size=current.size + len(raw))
-        if current is not None:
-            yield current
+            if not isinstance(
+                row, dict
+            ):  # a key stands twice in it: the driver's reading is what formats can look at
+                row = bson.decode(raw, values.EXACT)
+            own = self._key_of(row)
+            if rows and not _is_same(key, own):
+                yield Rows(key, rows, size)
+                rows, size = [], 0
+            key = own
+            rows.append(Row(row["_id"], row))
+            size += len(raw)
+        if rows:
+            yield Rows(key, rows, size)
 
     def _key_of(self, row: State) -> Any:
         found: Any = row

@@ -49,6 +49,8 @@ class _Portion:
     counts: Counts = field(default_factory=Counts)
     records: list[VersionRecord] = field(default_factory=list)
     found: int = 0
+    told: list[tuple[Entity, bool]] = field(default_factory=list)
+    """Documents of which there are versions now, and whether all of their rows could be read."""
 
 
 @dataclass(slots=True)
@@ -171,8 +173,9 @@ class Run:
                 self._record.end_reading(current)
             return 0
         lease = self._record.take(current, above, some[-1].key)
-        if lease is None:
-            return 0  # another was faster: look again
+        if lease is None:  # another was faster, and may have taken fewer of them
+            stream.give_back(some)
+            return 0
         return self._convert(lease, some, stream.opened_at)
 
     def _take_over(self, lease: Lease) -> int:
@@ -243,7 +246,7 @@ class Run:
             self._unfinished, self._begun = (lease, done), _Done()
         else:
             self._record.renew(lease)
-        self._finish_source(gathered)
+        self._finish_source(portion)
         self.progress(len(some))
         return portion.found if lease.since is not None else len(some)
 
@@ -261,6 +264,8 @@ class Run:
             made = self.engine.convert(entity)
             portion.records.extend(made.records)
             portion.found += bool(made.records)
+            if made.steps or made.told:
+                portion.told.append((entity, not made.bad))
             portion.counts.add(_news(entity, made) if catches_up else _all(made))
             self._note(entity, made, catches_up=catches_up)
         self.report.counts.add(portion.counts)
@@ -281,13 +286,11 @@ class Run:
             if gap.is_new or not catches_up:
                 self.report.note_gap(entity.id, gap.row, gap.reason)
 
-    def _finish_source(self, gathered: Gathered) -> None:
+    def _finish_source(self, portion: _Portion) -> None:
         if not self.format.asks:
             return
         self._storing.wait()
-        named = {values.encode_value(one.document_id) for one in self.report.bad}
-        for entity in gathered.entities:
-            is_whole = values.encode_value(entity.id) not in named
+        for entity, is_whole in portion.told:
             self.format.finish(entity.id, entity.rows, is_whole=is_whole)
 
     def _rules_of(self, name: str | None) -> Rules | None:
@@ -313,6 +316,7 @@ class _Stream:
         self.opened_at = opened_at
         self.is_whole = is_whole
         self._found = found
+        self._back: list[Rows] = []
 
     def next(self, above: Any, limit: int) -> list[Rows]:
         """The next documents above a key: so many at most, and not many more bytes than a portion may have."""
@@ -320,7 +324,7 @@ class _Stream:
         size = 0
         low = None if above is ABSENT else values.sort_key(above)
         while len(some) < limit and size < _MOST_BYTES:
-            rows = next(self._found, None)
+            rows = self._back.pop(0) if self._back else next(self._found, None)
             if rows is None:
                 break
             if low is not None and values.sort_key(rows.key) <= low:
@@ -328,6 +332,10 @@ class _Stream:
             some.append(rows)
             size += rows.size
         return some
+
+    def give_back(self, some: list[Rows]) -> None:
+        """Have these come again."""
+        self._back = [*some, *self._back]
 
     def close(self) -> None:
         with suppress(AttributeError):

@@ -33,7 +33,7 @@ from django_mongo_history.documents.classes import (
     wrap_collection,
     wrap_drop,
 )
-from django_mongo_history.documents.fitting import Fitting
+from django_mongo_history.documents.fitting import Fitting, stored_field_names
 from django_mongo_history.documents.leading import Fetch, lead
 from django_mongo_history.documents.overwriting import known_key_of, overwrite
 from django_mongo_history.documents.paths import (
@@ -77,6 +77,7 @@ from django_mongo_history.documents.states import (
     missing_files,
     parse_id,
     primary_key_of,
+    spelled_id,
     state_key,
     user_values,
 )
@@ -144,7 +145,9 @@ __all__ = [
     "relations_of",
     "sharing",
     "shown_key",
+    "spelled_id",
     "state_key",
+    "stored_field_names",
     "stored_names",
     "translate_path",
     "unsaved",

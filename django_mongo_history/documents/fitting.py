@@ -45,10 +45,12 @@ class Fitting:
         self._class = document_class
         self._codec_options = codec_options
         self._read_moment = read_moment
+        self._known: dict[tuple[type[Any], str], Any] = {}
 
     def state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """A whole document; its `_cls` says which of the classes below counts."""
-        return self._document(self._class, state)
+        found: dict[str, Any] = self._document(self._class, state)
+        return found
 
     def value(self, path: Sequence[str | int], value: Any) -> Any:
         """What lies at a path of database names and indexes."""
@@ -60,10 +62,10 @@ class Fitting:
         return self._document(found, value) if isinstance(found, type) else self._field(found, value)
 
     def _step(self, inside: Any, part: str | int) -> Any:
-        if isinstance(inside, type):
-            return None if isinstance(part, int) else _declared(inside, part)
         if isinstance(inside, fields.EmbeddedDocumentField):
-            return None if isinstance(part, int) else _declared(inside.document_type, part)
+            inside = inside.document_type
+        if isinstance(inside, type):
+            return None if isinstance(part, int) else self._declared(inside, part)
         if isinstance(inside, fields.ListField):
             is_index = isinstance(part, int) or part.isdigit()
             return inside.field if is_index else self._step(inside.field, part)
@@ -73,22 +75,26 @@ class Fitting:
         if not isinstance(value, Mapping):
             return value
         chosen = _chosen(document_class, value)
-        return {name: self._field(_declared(chosen, name), inner) for name, inner in value.items()}
+        return {name: self._field(self._declared(chosen, name), inner) for name, inner in value.items()}
 
     def _field(self, declared: Any, value: Any) -> Any:
-        if declared is None:
-            return value
-        if isinstance(declared, fields.ListField):
-            return [self._field(declared.field, one) for one in value] if isinstance(value, list) else value
+        if isinstance(declared, fields.ListField) and isinstance(value, list):
+            return [self._field(declared.field, one) for one in value]
         if isinstance(declared, fields.EmbeddedDocumentField):
             return self._document(declared.document_type, value)
-        if isinstance(declared, fields.DictField):
-            if not isinstance(value, Mapping):
-                return value
+        if isinstance(declared, fields.DictField) and isinstance(value, Mapping):
             return {name: self._field(declared.field, one) for name, one in value.items()}
         if isinstance(value, str) and isinstance(declared, _FITTED):
             return self._text(declared, value)
         return value
+
+    def _declared(self, document_class: type[Any], name: str) -> Any:
+        """The field that is stored by this name, of the class or of the first below it that has one."""
+        key = document_class, name
+        if key not in self._known:
+            declared = (one for member in family_of(document_class) for one in member._fields.values())
+            self._known[key] = next((one for one in declared if one.db_field == name), None)
+        return self._known[key]
 
     def _text(self, declared: Any, text: str) -> Any:
         try:
@@ -103,17 +109,15 @@ class Fitting:
             declared.validate(key)
             whole = bson.encode({"v": declared.to_mongo(key)}, codec_options=self._codec_options)
             return values.decode(whole)["v"]
-        except Exception:  # whatever a field raises at a text that it cannot read
+        except Exception:  # noqa: BLE001 - whatever a field raises at a text that it cannot read
             return text
 
 
-def _declared(document_class: type[Any], name: str) -> Any:
-    """The field that is stored by this name, of the class or of the first below it that has one."""
-    for member in family_of(document_class):
-        for declared in member._fields.values():
-            if declared.db_field == name:
-                return declared
-    return None
+def stored_field_names(document_class: type[Any]) -> frozenset[str]:
+    """The database names of the fields of the class and of those below it, at the top level."""
+    return frozenset(
+        declared.db_field for member in family_of(document_class) for declared in member._fields.values()
+    )
 
 
 def _chosen(document_class: type[Any], value: Mapping[str, Any]) -> type[Any]:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import bson
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
-from mongoengine import FileField
+from mongoengine import FileField, ObjectIdField, StringField
 from mongoengine.errors import ValidationError
 
 from django_mongo_history.core import values
@@ -56,6 +57,19 @@ def parse_id(document_class: type[Any], text: str) -> Any:
         declared.validate(key)
     except Exception as error:
         raise ValueError(f"{text!r} is no primary key of {document_class.__name__}: {error}") from error
+    return key
+
+
+def spelled_id(document_class: type[Any], key: Any) -> Any:
+    """
+    A key that was kept elsewhere as the class's documents have it: ObjectIds that were kept as texts, and texts as
+    ObjectIds. Any other key stays as it is.
+    """
+    declared = _id_field(document_class)
+    if isinstance(declared, ObjectIdField) and isinstance(key, str) and ObjectId.is_valid(key):
+        return ObjectId(key)
+    if isinstance(declared, StringField) and isinstance(key, ObjectId):
+        return str(key)
     return key
 
 

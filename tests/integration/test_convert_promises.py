@@ -236,6 +236,25 @@ def test_two_at_once_share_the_work(database: Any, monkeypatch: pytest.MonkeyPat
     assert converter().status().counts.versions == 180
 
 
+def test_another_takes_fewer_than_were_read(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has left is taken next, by whoever: nothing that was read is lost on the way."""
+    keys = list(range(20))
+    store(database, shelf(keys), cups(keys))
+    take = checkpoint.Checkpoint.take
+    others: list[int] = []
+
+    def late(self: Any, *arguments: Any) -> Any:
+        if not others:
+            others.append(2)
+            assert converter().convert(2) == 2
+        return take(self, *arguments)
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "take", late)
+    assert converter().convert_all().counts.documents == 18
+    assert_each_row_once(database)
+    assert converter().verify().is_ok
+
+
 def test_a_lease_of_somebody_who_is_gone_is_taken_over(database: Any) -> None:
     """Of this machine at once; of another one after its time."""
     keys = list(range(6))
@@ -574,6 +593,44 @@ def test_what_was_converted_can_be_reverted(database: Any) -> None:
     for key in keys:
         history_of(PromisedCup, key)[1].revert()
     assert [PromisedCup.objects.get(pk=key).name for key in keys] == ["1"] * 3
+
+
+def test_on_a_server_without_transactions(standalone_mongodb: Any) -> None:
+    """The same."""
+    with configured(), tracking(PromisedCup):
+        keys = list(range(3))
+        store(standalone_mongodb, shelf(keys), cups(keys))
+        PromisedCup.objects(pk__in=keys).update(name="live")
+        assert converter().convert_all().counts.versions == 9
+        assert [names_of(key) for key in keys] == [["0", "1", "2", "3", "live"]] * 3
+        assert converter().verify().is_ok
+
+
+def test_not_inside_of_a_transaction(database: Any) -> None:
+    """Versions would be stored outside of it."""
+    store(database, shelf([1]), cups([1]))
+    client = database.client
+    if not hasattr(client.start_session(), "bind"):
+        pytest.fail("this test needs PyMongo 4.17")
+    with client.start_session() as session, session.bind(), session.start_transaction():
+        with pytest.raises(ConversionError, match="inside of a transaction"):
+            converter().convert_all()
+
+
+def test_times_of_any_year(database: Any) -> None:
+    """Before there were clocks that count from 1970, too."""
+    keys = list(range(3))
+    tracker = shelf(keys)
+    store(database, tracker, cups(keys))
+    database["history"].update_many(
+        {"document_id": 0}, [{"$set": {"created_at": datetime(1901, 1, 1, tzinfo=UTC)}}]
+    )
+    database["history"].update_many(
+        {"document_id": 1}, [{"$set": {"created_at": datetime(2300, 1, 1, tzinfo=UTC)}}]
+    )
+    converter().convert_all()
+    assert [names_of(key) for key in keys] == [list("0123")] * 3
+    assert history_of(PromisedCup, 0)[1].at == datetime(1901, 1, 1, tzinfo=UTC)
 
 
 def test_tracked_later_than_converted(mongodb: Any) -> None:

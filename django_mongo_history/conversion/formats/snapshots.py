@@ -11,12 +11,13 @@ after say it of their own state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from bson import Int64, ObjectId, json_util
+from pymongo.collection import Collection
 
 from django_mongo_history import documents
 from django_mongo_history.conversion import facts
@@ -26,7 +27,7 @@ from django_mongo_history.conversion.listed import ListReader, entries_of, own_i
 from django_mongo_history.conversion.moments import Moment, Moments
 from django_mongo_history.conversion.options import COLLECTION, Given, Option, text
 from django_mongo_history.conversion.presets import AFTER, BEFORE, OPERATIONS, PRESETS
-from django_mongo_history.conversion.rows import Reader, Row
+from django_mongo_history.conversion.rows import Reader, Row, name_of
 from django_mongo_history.core import drift, values
 from django_mongo_history.core import policy as policies
 from django_mongo_history.core.model import Context
@@ -37,12 +38,12 @@ FRONT_BAD: Final = "the row in front of it could not be read: what that one chan
 BEHIND_BAD: Final = "the row behind it could not be read: what that one changed is in here"
 PARTIAL: Final = "the row holds changed fields only, and nothing says what the others were"
 UNTIMED: Final = "no row says when: some time between the first and the last of its list"
+UNMATCHED: Final = "not one document has its key, so nothing says which it was of"
 ANEW: Final = "the numbers of its rows begin anew behind it, so it is taken for the delete"
 
 _SAMPLE: Final = 200
-_SOURCES_TOLD: Final = ("key_field", "state_field", "array_field", "time_field")
-_NAMED: Final = (*_SOURCES_TOLD, "version_field", "operation_field", "type_field", "user_field")
-_KEYLESS: Final = "the row says nothing of the document it is of"
+_MOST_KINDS: Final = 20
+_NAMED: Final = ("state_field", "array_field", "version_field", "operation_field", "type_field", "user_field")
 
 
 def _pairs(value: Any) -> dict[str, str]:
@@ -77,9 +78,9 @@ def _query(value: Any) -> dict[str, Any]:
         found = json_util.loads(value) if isinstance(value, str) else value
     except (ValueError, TypeError) as error:
         raise ValueError("a query in JSON") from error
-    if not isinstance(found, dict):
-        raise ValueError("a query in JSON")
-    return found
+    if isinstance(found, dict):
+        return found
+    raise ValueError("a query in JSON")
 
 
 class Snapshots(Format):
@@ -117,7 +118,8 @@ class Snapshots(Format):
 
     def __init__(self, target: Target, given: Given) -> None:
         settled = _settled(target, given)
-        super().__init__(_matched(target, settled["match_field"]), settled)
+        match_field = settled["match_field"]
+        super().__init__(_Matched(target.source, match_field) if match_field else target, settled)
         self._named = {name for name in _NAMED if given.get(name) is not None}
         self.key = settled["key_field"] or "_id"
         self.sort = ("index",) if settled["array_field"] else ("_id",)
@@ -167,13 +169,12 @@ class Snapshots(Format):
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def steps(self, document_id: Any, rows: Sequence[Row]) -> Iterable[Step | BadRow]:
-        if self.given["match_field"] is not None and document_id is _UNMATCHED:
-            yield from (
-                BadRow(row.id, "no document has its key, so nothing says which it was") for row in rows
-            )
+        if isinstance(self.target, _Matched) and name_of(document_id) in self.target.unmatched:
+            yield from (BadRow(row.id, UNMATCHED) for row in rows)
             return
-        copies = _in_order([self._read(row, rows) for row in rows])
+        copies = [self._read(row, rows) for row in rows]
         yield from (BadRow(copy.row.id, copy.reason) for copy in copies if copy.reason)
+        copies = _in_order(copies)
         make = self._steps_before if self.given["image"] == BEFORE else self._steps_after
         yield from make(document_id, copies)
 
@@ -200,6 +201,7 @@ class Snapshots(Format):
 
     def _steps_before(self, document_id: Any, copies: Sequence[_Copy]) -> Iterator[Step]:
         """See Note [Before and after]."""
+        first = min((copy.version for copy in copies if copy.version is not None), default=None)
         for copy, behind in zip(copies, [*copies[1:], None], strict=True):
             if copy.reason:
                 continue
@@ -207,7 +209,7 @@ class Snapshots(Format):
             after: Side = UNKNOWN
             if copy.operation == "delete":
                 after = None
-            elif copy.operation is None and _begins_anew(copy, behind):
+            elif copy.operation is None and _begins_anew(copy, behind, first):
                 after = None
                 notes = [copy.note, ANEW]
             before = None if copy.operation == "create" else self._image(document_id, copy.fields)
@@ -292,16 +294,15 @@ class Snapshots(Format):
         found = entry if path is None else at(entry, path)
         if not isinstance(found, Mapping):
             return None
-        dropped = self._dropped
         renamed = self.given["rename"] or {}
-        return {renamed.get(name, name): value for name, value in found.items() if name not in dropped}
+        dropped = self._dropped - renamed.keys()
+        return {str(renamed.get(name, name)): value for name, value in found.items() if name not in dropped}
 
     @cached_property
     def _dropped(self) -> frozenset[str]:
         """Names in a row that are none of the document's."""
-        explicit = self.given["drop_fields"]
-        if explicit is not None:
-            return frozenset({"_id", *explicit})
+        if self.given["drop_fields"] is not None:
+            return frozenset({"_id", *self.given["drop_fields"]})
         if self.given["state_field"] is not None:
             return frozenset({"_id"})
         options = ("key_field", "time_field", "version_field", "operation_field", "type_field",
@@ -333,22 +334,15 @@ class Snapshots(Format):
         if not policy.untracked and not policy.hidden:
             return row.values if not around else {"_id": row.id, "entry": entry}
         fields = self._fields(entry)
-        shown: dict[str, Any] = {"_id": row.id}
-        for name in ("time_field", "version_field", "operation_field"):
-            path = self.given[name]
-            if path is not None:
-                shown[path.replace(".", "_")] = first_at((entry, around), path)
-        if fields is not None:
-            shown["state"] = values.decode(policies.prune(self._image(row.id, fields) or b"", policy))
-        return shown
+        whole = self._image(row.id, fields)
+        shown = {} if whole is None else {"state": values.decode(policies.prune(whole, policy))}
+        return {"_id": row.id, **shown}
 
     def check(self) -> None:
         self._check_layout()
-        super().check()
         self._check_type()
-        for name in _SOURCES_TOLD:
-            self._check_field(name)
-        for name in self._named:
+        super().check()
+        for name in ("time_field", *sorted(self._named)):
             self._check_field(name)
 
     def _check_layout(self) -> None:
@@ -370,7 +364,16 @@ class Snapshots(Format):
             raise ConversionError("--partial goes with --image after only.")
 
     def _check_type(self) -> None:
-        """Rows of another class's are there, and none of this one: base's check has seen that, but not which are."""
+        """Raises: ConversionError where there are rows of other classes only."""
+        type_field = self.given["type_field"]
+        if type_field is None or _has(self.rows, self.query()):
+            return
+        kinds = [str(one) for one in self.rows.distinct(type_field)[:_MOST_KINDS]]
+        if kinds:
+            raise ConversionError(
+                f"--type: no row of {self.place} is of {self._type!r}. There are rows of: {', '.join(kinds)}.",
+                known=kinds,
+            )
 
     def _check_field(self, name: str) -> None:
         path = self.given[name]
@@ -397,9 +400,7 @@ class Snapshots(Format):
                 yield f"Times in {time_field} have no offset and are taken for UTC: is that so? See --source-timezone."
         keys = {repr(found): found for row in sample if (found := at(row, self.key)) is not None}
         wanted = [self.target.document_id(key) for key in keys.values()]
-        count = self.target.source.collection.count_documents(
-            {"_id": {"$in": [one for one in wanted if one is not _UNMATCHED]}}
-        )
+        count = self.target.source.collection.count_documents({"_id": {"$in": wanted}})
         if keys and not count:
             yield (
                 f"None of {len(keys)} documents that were looked at is there: are these rows of {self.target.label}, and is "
@@ -441,27 +442,109 @@ class _Copy:
     operation: str | None = None
     version: int | None = None
     fields: Mapping[str, Any] | None = None
-    context: Context = Context()  # noqa: RUF009 - frozen
+    context: Context = field(default_factory=Context)
 
 
-class _Unmatched:
-    """The `_id` of a document of which only another key is known."""
+@dataclass(frozen=True)
+class _Matched(Target):
+    """A target whose documents are found by another field of theirs than `_id`. `unmatched`: keys that none has."""
 
+    match_field: str = ""
+    unmatched: set[Any] = field(default_factory=set)
 
-_UNMATCHED: Final = _Unmatched()
+    def document_id(self, key: Any) -> Any:
+        found = list(self._exact.find({self.match_field: key}, {"_id": 1}).limit(2))
+        if len(found) == 1:
+            self.unmatched.discard(name_of(key))
+            return found[0]["_id"]
+        self.unmatched.add(name_of(key))
+        return key
+
+    @property
+    def _exact(self) -> Any:
+        collection = self.source.collection
+        is_real = isinstance(collection, Collection)
+        return collection.with_options(codec_options=values.EXACT) if is_real else collection
 
 
 def _settled(target: Target, given: Given) -> dict[str, Any]:
     """The options with what the preset says where nothing was given."""
     preset = PRESETS.get(given["preset"] or "", {})
-    settled: dict[str, Any] = {"bookkeeping": (), **given}
+    settled: dict[str, Any] = {**given, "bookkeeping": ()}
     for name, value in preset.items():
-        if not settled.get(name):
+        if name == "bookkeeping" or settled[name] is None or settled[name] is False:
             settled[name] = value
     if isinstance(settled["collection"], str):
         settled["collection"] = settled["collection"].replace("{collection}", target.source.collection.name)
     return settled
 
 
-def _matched(target: Target, field: str | None) -> Target:
-    return target
+# -- order -----------------------------------------------------------------------------------------------------------
+
+
+def _in_order(copies: Sequence[_Copy]) -> list[_Copy]:
+    """Oldest first, by number where each has another one, else by time. Without those that nobody can place."""
+    numbers = [copy.version for copy in copies]
+    if None not in numbers and len(set(numbers)) == len(numbers):
+        return sorted(copies, key=lambda copy: copy.version or 0)
+    placed = [copy for copy in copies if copy.at is not None]
+    return sorted(placed, key=lambda copy: (copy.at, copy.version or 0))
+
+
+def _missing(front: _Copy | None, behind: _Copy | None) -> str:
+    if front is None or behind is None or front.version is None or behind.version is None:
+        return ""
+    if behind.version <= front.version + 1:
+        return ""
+    return f"there are no rows of the numbers {front.version + 1} to {behind.version - 1}"
+
+
+def _begins_anew(copy: _Copy, behind: _Copy | None, first: int | None) -> bool:
+    if behind is None or behind.version is None or copy.version is None:
+        return False
+    return behind.version < copy.version or behind.version == copy.version == first
+
+
+# -- finding ---------------------------------------------------------------------------------------------------------
+
+
+def _has(collection: Any, query: Mapping[str, Any]) -> bool:
+    return collection.find_one(query, {"_id": 1}) is not None
+
+
+def _mongoose_versions(target: Target) -> Iterator[Mapping[str, Any]]:
+    """Rows say nothing of their model: those of a collection with no name of its own count if each sampled one is ours."""
+    for collection, counts in ((f"{target.source.collection.name}_versions", any), ("versions", all)):
+        query = {
+            "refId": {"$exists": True},
+            "$or": [{"versions": {"$type": "array"}}, {"refVersion": {"$exists": True}}],
+        }
+        keys = [row["refId"] for row in target.database[collection].find(query, {"refId": 1}).limit(_SAMPLE)]
+        wanted = [target.document_id(key) for key in keys]
+        found = target.source.collection.find({"_id": {"$in": wanted}}, {"_id": 1})
+        there = {name_of(row["_id"]) for row in found}
+        if keys and counts(name_of(one) in there for one in wanted):
+            yield {"preset": "mongoose-version", "collection": collection}
+
+
+def _pattern_copies(target: Target) -> Iterator[Mapping[str, Any]]:
+    """policies and policyRevisions, with a policyId in both."""
+    declared = documents.stored_field_names(target.document_class)
+    name = target.source.collection.name
+    short = name.removeprefix("current") or name
+    short = short[0].lower() + short[1:]
+    singular = f"{short[:-3]}y" if short.endswith("ies") else short.removesuffix("s")
+    for collection in dict.fromkeys(
+        f"{one}{end}" for one in (singular, short) for end in ("Revisions", "_revisions")
+    ):
+        row = target.database[collection].find_one(
+            {"revision": {"$type": "number"}, "dateSet": {"$exists": True}}
+        )
+        keys = [one for one in row or () if one != "_id" and one.endswith(("Id", "_id"))]
+        key = next(
+            (one for one in (f"{singular}Id", f"{singular}_id") if one in keys),
+            keys[0] if len(keys) == 1 else None,
+        )
+        if key is not None:
+            matched = {"match_field": key} if key in declared else {}
+            yield {"preset": "versioning-pattern", "collection": collection, "key_field": key, **matched}

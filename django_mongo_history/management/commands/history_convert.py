@@ -120,7 +120,10 @@ class Command(HistoryCommand):
                 self.stdout.write(f"    bad row {row} of {document_id!r}: {reason}")
 
     def _dry_run(self, found: Sequence[HistoryConverter]) -> None:
-        reports = [self._with_bar(one, one.dry_run, plan) for one, plan in self._plans(found)]
+        plans = self._plans(found)
+        for remark in (remark for _one, plan in plans for remark in plan.remarks):
+            self.remark(remark)
+        reports = [self._with_bar(one, one.dry_run, plan) for one, plan in plans]
         if self.is_json:
             self._print_json({"dry_run": [one.to_dict() for one in reports]})
             return
@@ -162,7 +165,7 @@ class Command(HistoryCommand):
         for one in found:
             if is_restart:
                 one.restart()
-            for remark in one.format.remarks():
+            for remark in one.remarks():
                 self.remark(remark)
 
     def _convert(self, found: Sequence[HistoryConverter], options: dict[str, Any], since: Any) -> None:
@@ -269,10 +272,10 @@ def _summary(report: Report) -> str:
 
 
 def _table(reports: Sequence[Report]) -> list[str]:
-    rows: list[tuple[str, ...]] = [("class", "source", *_COLUMNS)]
+    rows: list[tuple[str, ...]] = [("class", *_COLUMNS, "source")]
     for report in reports:
         counts = {**report.counts.to_dict(), "differences": report.difference_count}
-        rows.append((report.label, report.source, *(str(counts[name]) for name in _COLUMNS)))
+        rows.append((report.label, *(str(counts[name]) for name in _COLUMNS), report.source))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
