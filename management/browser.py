@@ -109,3 +109,17 @@ def _own_of_playwright(environ: Mapping[str, str]) -> Iterator[Path]:
     programs = ("chrome-linux*/chrome", "chrome-mac*/Chromium.app/Contents/MacOS/Chromium", "chrome-win*/chrome.exe")
     for program in programs:
         yield from sorted(home.glob(f"chromium-*/{program}"), reverse=True)
+
+
+def main() -> int:
+    """Say which browser the tests would use; 1 where there is none."""
+    try:
+        print(f"browser: {find_browser()}")
+    except BrowserError as error:
+        print(f"browser: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

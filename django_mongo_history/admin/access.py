@@ -154,6 +154,10 @@ class Access:
         if own is None or not self.scope.shows(self._class_of(own), document_id):
             raise Http404(_("There is no history of this document."))
         self.require(action, self.subject(own, document_id))
+        if action == REVERT and self._class_of(own) is None:
+            raise Http404(
+                _("The class is not tracked any more, so what is written now would have no version.")
+            )
         return history
 
     def places(self) -> Callable[[Reference], Source | None]:

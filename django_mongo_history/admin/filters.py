@@ -30,6 +30,7 @@ from django_mongo_history.admin.rows import OPERATIONS
 from django_mongo_history.core import values
 from django_mongo_history.core.drift import names_ever
 from django_mongo_history.core.model import Operation
+from django_mongo_history.core.policy import Policy, is_hidden
 from django_mongo_history.query.records import stores_of
 from django_mongo_history.storage.base import Query
 
@@ -202,7 +203,7 @@ def _places(filters: Filters, access: Access) -> list[dict[str, Any]]:
             wanted = tuple(key for key in wanted if values.sort_key(key) in places)
         elif ids is not None:
             wanted = tuple(ids)
-        touching = _touching(filters, one, source.tracked.renamed)
+        touching = _touching(filters, one, source.tracked.renamed, access.scope.rules_for(one))
         if wanted is not None or touching is not None:
             apart.append({**place, "document_ids": wanted, "touching": touching})
         else:
@@ -228,14 +229,18 @@ def _everywhere(filters: Filters, access: Access) -> dict[str, Any]:
     return place
 
 
-def _touching(filters: Filters, document_class: type[Any], renamed: Any) -> tuple[str, ...] | None:
+def _touching(
+    filters: Filters, document_class: type[Any], renamed: Any, rules: Policy
+) -> tuple[str, ...] | None:
     if not filters.path:
         return None
     try:
-        path = ".".join(documents.translate_path(document_class, filters.path))
+        names = documents.translate_path(document_class, filters.path)
     except ValueError:
-        path = filters.path
-    return names_ever(path, renamed)
+        names = tuple(filters.path.split("."))
+    # Below a hidden path names may be values (of a dict): only that something changed there may be asked.
+    shown = next((names[:count] for count in range(1, len(names)) if is_hidden(names[:count], rules)), names)
+    return names_ever(".".join(shown), renamed)
 
 
 def _ids(filters: Filters, document_class: type[Any] | None, codec_options: Any) -> tuple[Any, ...] | None:

@@ -7,7 +7,7 @@ of them that it could be compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ class Scope:
     """What a user may see. Begins as everything; each method gives a narrower one."""
 
     _classes: tuple[tuple[type[Any], ...], ...] = ()
-    _documents: tuple[tuple[type[Any], tuple[Any, ...]], ...] = ()
+    _documents: tuple[tuple[type[Any], Mapping[Any, Any]], ...] = ()
     _hidden: tuple[tuple[type[Any], NamePath], ...] = ()
     _tests: tuple[Test, ...] = ()
 
@@ -44,8 +44,15 @@ class Scope:
         return replace(self, _classes=(*self._classes, classes))
 
     def only_documents(self, document_class: type[Any], keys: Iterable[Any]) -> Scope:
-        """Of this class, and those below it, the documents with these primary keys alone; other classes stay."""
-        return replace(self, _documents=(*self._documents, (document_class, tuple(keys))))
+        """
+        Of this class, and those below it, the documents with these primary keys alone; other classes stay.
+
+        Raises: NotTrackedError; ValueError for a key that the class cannot have.
+        """
+        codec_options = runtime.sources().of_class(document_class).codec_options
+        exact = [documents.exact_id(document_class, key, codec_options) for key in keys]
+        by_place = {values.sort_key(one): one for one in exact}
+        return replace(self, _documents=(*self._documents, (document_class, by_place)))
 
     def where(self, test: Test) -> Scope:
         """The documents alone for which `test(document_class, document_id)` is true. Asked for each that is shown."""
@@ -84,11 +91,8 @@ class Scope:
         if document_class is None or not self.shows_class(document_class):
             return self.shows_class(document_class)
         place = values.sort_key(document_id)
-        for limited, keys in self._documents:
-            if issubclass(document_class, limited) and place not in map(
-                values.sort_key, _exact(limited, keys)
-            ):
-                return False
+        if any(issubclass(document_class, one) and place not in ids for one, ids in self._documents):
+            return False
         if not self._tests:
             return True
         codec_options = runtime.sources().of_class(document_class).codec_options
@@ -101,11 +105,10 @@ class Scope:
 
     def ids_of(self, document_class: type[Any]) -> list[Any] | None:
         """The only `_id`s of this class's documents that may be seen, where they are named; None where not."""
-        found = [_exact(one, keys) for one, keys in self._documents if issubclass(document_class, one)]
+        found = [ids for one, ids in self._documents if issubclass(document_class, one)]
         if not found:
             return None
-        rest = [set(map(values.sort_key, ids)) for ids in found[1:]]
-        return [one for one in found[0] if all(values.sort_key(one) in others for others in rest)]
+        return [key for place, key in found[0].items() if all(place in others for others in found[1:])]
 
     def rules_for(self, document_class: type[Any]) -> Policy:
         """
@@ -169,11 +172,6 @@ def scope_of(request: HttpRequest) -> Scope:
                 f"MONGO_HISTORY['ADMIN_SCOPE']: expected {named!r} to return the narrowed scope, got {scope!r}"
             )
     return scope
-
-
-def _exact(document_class: type[Any], keys: Sequence[Any]) -> list[Any]:
-    codec_options = runtime.sources().of_class(document_class).codec_options
-    return [documents.exact_id(document_class, key, codec_options) for key in keys]
 
 
 def _is_kin(one: type[Any], other: type[Any]) -> bool:

@@ -23,14 +23,14 @@ READS = ("find", "aggregate", "distinct")
 ENVELOPE = ("$db", "lsid", "txnNumber", "$clusterTime", "readConcern", "startTransaction", "autocommit", "$readPreference", "maxTimeMS")  # fmt: skip
 
 
-class Crate(mongoengine.Document):
+class Carton(mongoengine.Document):
     number = fields.IntField(primary_key=True)
     label = fields.StringField()
     weight = fields.IntField()
     meta = {"collection": "crates"}
 
 
-class Shelf(mongoengine.Document):
+class Rack(mongoengine.Document):
     number = fields.IntField(primary_key=True)
     label = fields.StringField()
     meta = {"collection": "shelves"}
@@ -73,23 +73,23 @@ def store_room(mongodb: Any, mongodb_uri: str) -> Iterator[Commands]:
     mongoengine.disconnect()
     options = {"uuidRepresentation": "standard", "tz_aware": True, "event_listeners": [listener]}
     mongoengine.connect(mongodb.name, host=mongodb_uri, **options)
-    with configured(), tracking(Crate), tracking(Shelf):
+    with configured(), tracking(Carton), tracking(Rack):
         with changeset(user="anna", reason="delivery", remote_addr="192.0.2.1"):
-            Crate.objects.insert([Crate(number=number, label="new") for number in range(600)])
-            Shelf.objects.insert([Shelf(number=number, label="new") for number in range(100)])
+            Carton.objects.insert([Carton(number=number, label="new") for number in range(600)])
+            Rack.objects.insert([Rack(number=number, label="new") for number in range(100)])
         for number in range(6):
             with changeset(user=f"user {number % 3}", reason=f"round {number}"):
-                Crate.objects(number__mod=(3, number % 3)).update(weight=number)
-                Shelf.objects.update(label=f"label {number}")
+                Carton.objects(number__mod=(3, number % 3)).update(weight=number)
+                Rack.objects.update(label=f"label {number}")
         with changeset(user="bo", reason="out"):
-            Crate.objects(number__gte=580).delete()
+            Carton.objects(number__gte=580).delete()
         yield listener
 
 
 def addresses() -> dict[str, str]:
     """Each page, and each way to filter."""
-    version = history_of(Crate, 5)[1]
-    document = history_url(Crate, 5)
+    version = history_of(Carton, 5)[1]
+    document = history_url(Carton, 5)
     query = page("changelist")
     first = query + "?"
     older = page("changelist") + "?older={place}"
@@ -97,30 +97,30 @@ def addresses() -> dict[str, str]:
         "all": query,
         "older": older,
         "newer": page("changelist") + "?newer={place}",
-        "class": first + "class=Crate",
-        "class, older": first + "class=Crate&older={place}",
+        "class": first + "class=Carton",
+        "class, older": first + "class=Carton&older={place}",
         "operation": first + "operation=delete",
         "create": first + "operation=create",
         "update": first + "operation=update",
-        "class and operation": first + "class=Shelf&operation=delete",
+        "class and operation": first + "class=Rack&operation=delete",
         "user": first + "user=bo",
         "user, older": first + "user=anna&older={place}",
         "changeset": first + f"changeset={version.changeset}",
         "dates": first + "since=2020-01-01&until=2100-01-01",
         "address": first + "address=192.0.2.1",
         "reason": first + "reason=round",
-        "class and reason": first + "class=Crate&reason=delivery",
+        "class and reason": first + "class=Carton&reason=delivery",
         "path": first + "path=weight",
-        "class and path": first + "class=Crate&path=weight",
+        "class and path": first + "class=Carton&path=weight",
         "id": first + "id=5",
-        "class and id": first + "class=Crate&id=5",
+        "class and id": first + "class=Carton&id=5",
         "everything": first
-        + "class=Crate&operation=update&user=user+1&since=2020-01-01&reason=round&path=weight",
+        + "class=Carton&operation=update&user=user+1&since=2020-01-01&reason=round&path=weight",
         "chart": page("chart"),
-        "chart of a class": page("chart") + "?class=Crate",
-        "export": page("export") + "?format=csv&class=Shelf",
+        "chart of a class": page("chart") + "?class=Carton",
+        "export": page("export") + "?format=csv&class=Rack",
         "deleted classes": page("deleted_classes"),
-        "deleted": page("deleted", "Crate"),
+        "deleted": page("deleted", "Carton"),
         "a changeset": page("changeset", version.changeset.id),
         "document": document,
         "compare": document + "compare/",

@@ -10,10 +10,11 @@ from typing import Any
 import mongoengine
 import pytest
 from bson import ObjectId
+from django.contrib.auth.models import User
 from django.test import Client
 from mongoengine import fields
 
-from django_mongo_history import changeset, changesets, history_of
+from django_mongo_history import changeset, changesets, history_of, track, untrack
 from django_mongo_history.admin import history_url
 from tests.admin_pages import client_of, confirm, hidden_fields, links, page, text_of, user_with
 from tests.judge import configured, tracking
@@ -21,7 +22,7 @@ from tests.judge import configured, tracking
 pytestmark = [pytest.mark.django_db]
 
 
-class Keeper(mongoengine.Document):
+class Warden(mongoengine.Document):
     name = fields.StringField(primary_key=True)
     phone = fields.StringField()
     meta = {"collection": "keepers"}
@@ -33,14 +34,14 @@ class Lighthouse(mongoengine.Document):
     colour = fields.StringField()
     code = fields.StringField(unique=True, sparse=True)
     secret = fields.StringField()
-    keeper = fields.ReferenceField(Keeper)
+    keeper = fields.ReferenceField(Warden)
     meta = {"collection": "lighthouses"}
 
 
 @pytest.fixture(autouse=True)
 def coast(mongodb: Any) -> Iterator[Any]:
     """Lighthouses and keepers are tracked; a secret is hidden."""
-    with configured(), tracking(Lighthouse, hidden=["secret"]), tracking(Keeper):
+    with configured(), tracking(Lighthouse, hidden=["secret"]), tracking(Warden):
         yield mongodb
 
 
@@ -124,7 +125,7 @@ def test_the_choice_offers_what_there_is(staff: Client) -> None:
 
 def test_related_documents_go_back_with_it(staff: Client) -> None:
     """The preview names them, and all is one changeset."""
-    keeper = Keeper(name="Ann", phone="1").save()
+    keeper = Warden(name="Ann", phone="1").save()
     tower = Lighthouse(name="A", height=1, keeper=keeper).save()
     keeper.modify(phone="2")
     tower.modify(height=2)
@@ -133,15 +134,15 @@ def test_related_documents_go_back_with_it(staff: Client) -> None:
     assert rows_of(text) == [("height", "2", "1"), ("phone", "2", "1")]
     keeper.modify(phone="3")
     tower.modify(colour="red")
-    first_at = history_of(Keeper, "Ann")[0]
+    first_at = history_of(Warden, "Ann")[0]
     assert first_at.at is not None
     later = str(history_of(Lighthouse, "A")[1].id)
     text = text_of(staff, of("A", "revert"), preview="1", version=later, relation="keeper")
     assert ("phone", "3", "2") in rows_of(text)
     response = confirm(staff, of("A", "revert"), version=later, relation="keeper")
     assert "/changeset/" in response["Location"]
-    assert Keeper.objects.get(name="Ann").phone == "2"
-    assert len(history_of(Keeper, "Ann")[-1].changeset.versions()) == 2
+    assert Warden.objects.get(name="Ann").phone == "2"
+    assert len(history_of(Warden, "Ann")[-1].changeset.versions()) == 2
 
 
 def test_a_deleted_document_is_brought_back(staff: Client) -> None:
@@ -318,17 +319,17 @@ def test_nothing_selected_is_said(staff: Client) -> None:
 def test_a_whole_changeset_is_taken_back(staff: Client) -> None:
     """Creates go, deletes come back, updates are inverted; of all classes."""
     Lighthouse(name="old", height=1).save()
-    Keeper(name="Ann", phone="1").save()
+    Warden(name="Ann", phone="1").save()
     with changeset(reason="a mistake") as made:
         Lighthouse(name="new").save()
         Lighthouse.objects(name="old").delete()
-        Keeper.objects(name="Ann").update(phone="2")
+        Warden.objects(name="Ann").update(phone="2")
     text = text_of(staff, page("changeset", made))
     (url,) = links(text, "mh-link-take-back")
     response = confirm(staff, url, reason="undo it")
     assert response.status_code == 302
     assert [one.name for one in Lighthouse.objects] == ["old"]
-    assert Keeper.objects.get(name="Ann").phone == "1"
+    assert Warden.objects.get(name="Ann").phone == "1"
     assert len(changesets(reason="undo it")) == 1
 
 
@@ -359,6 +360,71 @@ def test_selected_documents_go_back_to_a_moment(staff: Client) -> None:
     assert Lighthouse.objects.get(name="A").colour == "red"
     assert [one.name for one in Lighthouse.objects.order_by("name")] == ["A", "C"]
     assert staff.get(url).status_code == 404
+
+
+def test_the_documents_of_selected_changes_go_back_to_a_moment(staff: Client) -> None:
+    """The other action of the list: each document once; of one class, which is said."""
+    three()
+    Warden(name="Ann").save()
+    wanted = [str(version.id) for name in "AB" for version in history_of(Lighthouse, name)]
+    response = staff.post(
+        page("take_back"), {"version": wanted, "action": "documents", "preview": "1"}, follow=True
+    )
+    text = response.content.decode()
+    assert response.status_code == 200
+    assert text.count('name="key"') == 2
+    assert "As they stood at" in text
+    wanted.append(str(history_of(Warden, "Ann")[0].id))
+    response = staff.post(page("take_back"), {"version": wanted, "action": "documents"}, follow=True)
+    assert "documents of one class" in response.content.decode()
+
+
+def test_too_many_at_once_are_refused(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a changeset that is too large is left to the command."""
+    with changeset() as made:
+        Warden.objects.insert([Warden(name=str(number)) for number in range(12)])
+    ids = [str(ObjectId()) for _ in range(501)]
+    assert staff.post(page("take_back"), {"version": ids}).status_code == 404
+    keys = [str(number) for number in range(101)]
+    assert staff.get(page("revert_documents", "Warden"), {"key": keys}).status_code == 404
+    monkeypatch.setattr("django_mongo_history.admin.views.reverting.MOST_OF_A_CHANGESET", 11)
+    response = staff.get(page("take_back_changeset", made), follow=True)
+    assert "more than 11 versions" in response.content.decode()
+    monkeypatch.setattr("django_mongo_history.admin.views.reverting.MOST_OF_A_CHANGESET", 12)
+    assert "12 documents will be deleted" in text_of(staff, page("take_back_changeset", made))
+
+
+def test_a_preview_gives_nothing_away_by_its_digest(staff: Client, settings: Any) -> None:
+    """It is made of whole documents, so nobody without the site's key can make one."""
+    ids = three()
+
+    def digest() -> str:
+        text = text_of(staff, of("A", "revert"), preview="1", version=ids[0])
+        return hidden_fields(text, "mh-confirm-form")["digest"][0]
+
+    one = digest()
+    assert digest() == one
+    settings.SECRET_KEY = "another one"
+    staff.force_login(User.objects.get(username="admin"))
+    assert digest() != one
+
+
+def test_what_is_not_tracked_any_more_is_not_reverted(staff: Client, coast: Any) -> None:
+    """What would be written had no version: neither by an address made by hand, nor by taking back."""
+    keeper = Warden(name="Ann", phone="1").save()
+    keeper.modify(phone="2")
+    first, second = (str(version.id) for version in history_of(Warden, "Ann"))
+    address = history_url(keeper)
+    untrack(Warden)
+    try:
+        place = f"?in={coast.name}.keepers"
+        assert "mh-version-2" in text_of(staff, address + place)
+        assert staff.get(f"{address}revert/{place}&version={first}&preview=1").status_code == 404
+        assert staff.get(address).status_code == 404
+        assert "not tracked any more" in text_of(staff, page("take_back"), version=second)
+    finally:
+        track(Warden)
+    assert Warden.objects.get(name="Ann").phone == "2"
 
 
 # -- who may -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -41,6 +42,8 @@ TIMELINE: Final = 20
 NEIGHBOURS: Final = 20
 """Other versions of its changeset that a version's page shows."""
 NOW: Final = "now"
+MOST_CHOICES: Final = 200
+"""Versions that a choice offers; any other one is chosen by its number."""
 
 
 class DateTimeLocal(forms.DateTimeInput):
@@ -91,8 +94,9 @@ def compare(admin: Asked, request: HttpRequest, name: str, key: str) -> Template
     """What differs between two versions of a document, or between one and the present."""
     access = Access(admin, request)
     history = access.history(name, key)
-    left = _side(history, request.GET.get("a") or str(history.steps[0].id))
-    right = _side(history, request.GET.get("b") or NOW)
+    asked = request.GET
+    left = _side(history, asked.get("a_number") or asked.get("a") or str(history.steps[0].id))
+    right = _side(history, asked.get("b_number") or asked.get("b") or NOW)
     if left.order > right.order:
         left, right = right, left
     diff, problem = None, ""
@@ -107,7 +111,9 @@ def compare(admin: Asked, request: HttpRequest, name: str, key: str) -> Template
         "right": _side_row(access, history, right),
         "diff": diff,
         "problem": problem,
-        "choices": choices_of(history),
+        "choices": choices_of(history, left.index, right.index),
+        "has_more_choices": len(history.steps) > MOST_CHOICES,
+        "count": len(history.steps),
         "chosen": (left.name, right.name),
         "compare_url": _address(access, history)("compare"),
     }
@@ -238,6 +244,9 @@ def index_of(history: DocumentHistory, name: str) -> int:
 def _side(history: DocumentHistory, name: str) -> Side:
     if name == NOW:
         return Side(NOW, None, len(history.steps))
+    if re.fullmatch(r"\d{1,9}", name):
+        index = _number(name, len(history.steps)) - 1
+        return Side(str(history.steps[index].id), index, index)
     index = index_of(history, name)
     return Side(name, index, index)
 
@@ -255,14 +264,15 @@ def _side_row(access: Access, history: DocumentHistory, side: Side) -> Any:
     return None if side.index is None else row_of_step(access, history, side.index, most=0)
 
 
-def choices_of(history: DocumentHistory) -> list[tuple[str, str]]:
-    """The versions that can be compared: the newest hundred, and the first."""
+def choices_of(history: DocumentHistory, *also: int | None) -> list[tuple[str, str]]:
+    """The versions to choose from: the newest ones, the first, and these (by their places)."""
     count = len(history.steps)
-    places = [*range(count - 1, max(count - 101, 0), -1), 0]
+    wanted = {*range(max(count - MOST_CHOICES, 0), count), 0, *(one for one in also if one is not None)}
+    places = sorted(wanted, reverse=True)
     named = [
         (str(history.steps[place].id), f"{place + 1}{_when(history.steps[place].at)}") for place in places
     ]
-    return [(NOW, _("now")), *dict.fromkeys(named)]
+    return [(NOW, _("now")), *named]
 
 
 def _when(at: datetime | None) -> str:

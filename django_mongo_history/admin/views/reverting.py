@@ -8,7 +8,7 @@ would still happen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -16,15 +16,18 @@ from typing import Any, Final
 from bson import ObjectId
 from django import forms
 from django.contrib import messages
+from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
+from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_mongo_history import conf, context, documents, revert
 from django_mongo_history.admin import values
 from django_mongo_history.admin.access import REVERT, Access, Asked
+from django_mongo_history.admin.addresses import key_text, name_of, today, unquoted
 from django_mongo_history.admin.rows import (
     Diff,
     class_label,
@@ -53,9 +56,13 @@ from django_mongo_history.revert import Conflict, Kind, Outcome, Plan, Preview
 from django_mongo_history.storage.base import Query
 
 MOST_SELECTED: Final = 500
-"""Versions or documents that are taken by one action."""
+"""Changes that one action takes back."""
+MOST_DOCUMENTS: Final = 100
+"""Documents that one action puts back to a moment."""
 MOST_SHOWN: Final = 50
 """Documents whose changes a preview spells out; all of them are counted."""
+MOST_OF_A_CHANGESET: Final = 10_000
+"""Versions of a changeset that a page takes back; larger ones are for the command."""
 KINDS: Final = {
     Kind.REMOVE: gettext_lazy("will be deleted"),
     Kind.UPDATE: gettext_lazy("will be changed"),
@@ -148,9 +155,9 @@ def revert_documents(admin: Asked, request: HttpRequest, name: str) -> HttpRespo
     if not keys:
         access.require(REVERT)
         raise Http404(_("No document was selected."))
-    _check_count(keys)
+    _check_count(keys, MOST_DOCUMENTS)
     histories = [access.history(name, key, REVERT) for key in keys]
-    source = access.source_named(name)
+    source = access.source_named(unquoted(name))
     form = MomentForm(asked if asked.get("at") else None)
     moment = exact_moment(asked.get("at") or "")
     if moment is None and form.is_bound and form.is_valid():
@@ -177,7 +184,7 @@ def take_back(admin: Asked, request: HttpRequest) -> HttpResponseBase:
         access.require(REVERT)
         messages.warning(request, _("No change was selected."))
         return HttpResponseRedirect(access.addresses.of("changelist"))
-    _check_count(names)
+    _check_count(names, MOST_SELECTED)
     if not all(map(ObjectId.is_valid, names)):
         raise Http404(_("There is no such version."))
     found = records_named(access.sources, [ObjectId(one) for one in names])
@@ -185,7 +192,9 @@ def take_back(admin: Asked, request: HttpRequest) -> HttpResponseBase:
         raise Http404(_("There is no such version."))
     if not all(access.sees_record(source, record, REVERT) for source, record in found):
         raise PermissionDenied
-    narrowed = _alike((access.narrowed(source), record) for source, record in found)
+    if asked.get("action") == "documents":
+        return _documents_of(request, access, found)
+    narrowed = list(_alike((access.narrowed(source), record) for source, record in found))
     ids = [record.id for _source, record in narrowed]
     plan = revert.plan_take_back(narrowed, revert_of=ids[0] if len(ids) == 1 else ids)
     title = ngettext("Take back %(count)d change", "Take back %(count)d changes", len(ids)) % {
@@ -203,25 +212,28 @@ def take_back_changeset(admin: Asked, request: HttpRequest, changeset_id: str) -
     """All that a changeset did taken back; where a part of it may not be seen, nothing."""
     access = Access(admin, request)
     own = changeset_named(changeset_id)
-    found = list(records_of(access.sources, Query(changeset=own)))
     drops = drops_of(access.sources, Query(changeset=own))
-    visible = [(source, record) for source, record in found if access.sees_record(source, record)]
     dropped = [drop for drop in drops if is_visible(access, drop)]
-    if not visible:
+    members = _Members(access, own)
+    try:
+        plan = revert.plan_take_back(
+            _alike(members),
+            drops=[
+                replace(drop, sources=tuple(access.narrowed(one) for one in drop.sources)) for drop in dropped
+            ],
+            revert_of=own,
+        )
+    except _TooLargeError:
+        said = _(
+            "The changeset has more than %(count)d versions: take it back with manage.py history_revert."
+        )
+        messages.error(request, said % {"count": MOST_OF_A_CHANGESET})
+        return HttpResponseRedirect(access.addresses.of("changeset", str(own)))
+    if not members.seen:
         access.require(REVERT)
         if not dropped:
             raise Http404(_("There is no such changeset."))
-    if not all(access.sees_record(source, record, REVERT) for source, record in visible):
-        raise PermissionDenied
-    narrowed = _alike((access.narrowed(source), record) for source, record in visible)
-    plan = revert.plan_take_back(
-        narrowed,
-        drops=[
-            replace(drop, sources=tuple(access.narrowed(one) for one in drop.sources)) for drop in dropped
-        ],
-        revert_of=own,
-    )
-    unseen = len(found) - len(visible) + len(drops) - len(dropped)
+    unseen = members.unseen + len(drops) - len(dropped)
     if unseen:
         reason = ngettext(
             "the changeset holds %(count)d change that you may not see, so it cannot be taken back as a whole",
@@ -233,6 +245,37 @@ def take_back_changeset(admin: Asked, request: HttpRequest, changeset_id: str) -
     action = access.addresses.of("take_back_changeset", str(own))
     page = {"changeset_url": access.addresses.of("changeset", str(own))}
     return _confirm(admin, request, access, Proposal(plan, title, action, [], page))
+
+
+class _TooLargeError(Exception):
+    """A changeset of more versions than a page takes back."""
+
+
+@dataclass(slots=True)
+class _Members:
+    """
+    The versions of a changeset, streamed once, those alone that the user may see; and how many of both there are.
+
+    Raises: PermissionDenied at one that may be seen and not be changed; _TooLargeError.
+    """
+
+    access: Access
+    changeset: ObjectId
+    seen: int = 0
+    unseen: int = 0
+
+    def __iter__(self) -> Iterator[tuple[Source, VersionRecord]]:
+        wanted = Query(changeset=self.changeset, limit=MOST_OF_A_CHANGESET + 1)
+        for source, record in records_of(self.access.sources, wanted):
+            if self.seen + self.unseen == MOST_OF_A_CHANGESET:
+                raise _TooLargeError
+            if not self.access.sees_record(source, record):
+                self.unseen += 1
+                continue
+            if not self.access.sees_record(source, record, REVERT):
+                raise PermissionDenied
+            self.seen += 1
+            yield self.access.narrowed(source), record
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
@@ -256,7 +299,7 @@ def _choose(
         problem = problem or str(error)
     page = {
         **about(access, history, _("Revert")),
-        "choices": [one for one in choices_of(history) if one[0] != "now"],
+        "choices": [one for one in choices_of(history, index) if one[0] != "now"],
         "chosen": str(history.steps[index].id),
         "row": row_of_step(access, history, index, most=0),
         "fields": [one for one, _is_there in fields],
@@ -306,7 +349,7 @@ def _confirm(admin: Asked, request: HttpRequest, access: Access, proposal: Propo
     form = ReasonForm(request.POST if is_confirmed else None)
     error = ""
     if is_confirmed and form.is_valid() and not plan.conflicts and plan.items:
-        if request.POST.get("digest") == digest:
+        if constant_time_compare(request.POST.get("digest", ""), digest):
             try:
                 return _done(request, access, plan, form.cleaned_data["reason"])
             except ConflictError:
@@ -326,7 +369,7 @@ def _confirm(admin: Asked, request: HttpRequest, access: Access, proposal: Propo
         "action": proposal.action,
         "fields": [*proposal.fields, ("digest", digest)],
         "outcomes": shown,
-        "counts": counts,
+        "counts": [said for said, _count in counts],
         "more": sum(count for _label, count in counts) - len(shown),
         "conflicts": [_conflict_text(access, one) for one in plan.conflicts],
         "may_confirm": bool(plan.items) and not plan.conflicts,
@@ -349,8 +392,22 @@ def _previewed(access: Access, plan: Plan) -> tuple[list[OutcomeRow], list[tuple
             plan.conflicts.append(Conflict(outcome.key, outcome.source.tracked.label, reason))
         if len(shown) < MOST_SHOWN:
             shown.append(_outcome_row(access, outcome))
-    said = [(str(KINDS[kind]), count) for kind, count in counts.items()]
-    return shown, said, preview.digest
+    said = [(_counted(kind, count), count) for kind, count in counts.items()]
+    # Signed, for it is made of whole documents: of hidden values, too, which somebody could try out otherwise.
+    digest = salted_hmac("mongo_history.preview", preview.digest, algorithm="sha256").hexdigest()
+    return shown, said, digest
+
+
+def _counted(kind: Kind, count: int) -> str:
+    if kind is Kind.REMOVE:
+        said = ngettext("%(count)d document will be deleted", "%(count)d documents will be deleted", count)
+    elif kind is Kind.UPDATE:
+        said = ngettext("%(count)d document will be changed", "%(count)d documents will be changed", count)
+    else:
+        said = ngettext(
+            "%(count)d document will be brought back", "%(count)d documents will be brought back", count
+        )
+    return said % {"count": count}
 
 
 def _outcome_row(access: Access, outcome: Outcome) -> OutcomeRow:
@@ -386,7 +443,10 @@ def _conflict_text(access: Access, conflict: Conflict) -> str:
     if not is_seen:
         return _("a document that you may not see is in the way")
     name = conflict.label.rpartition(".")[2]
-    return f"{name} {document_label(conflict.key.document_id)}: {conflict.reason}"
+    reason = conflict.reason
+    if found is not None and access.scope.rules_for(found).hidden:
+        reason = reason.partition(":")[0]  # behind it stands what others say, and that may name values
+    return f"{name} {document_label(conflict.key.document_id)}: {reason}"
 
 
 def _done(request: HttpRequest, access: Access, plan: Plan, reason: str) -> HttpResponseBase:
@@ -416,15 +476,27 @@ def _changeset(request: HttpRequest, reason: str) -> AbstractContextManager[Obje
     return context.open_changeset(user=request.user, reason=reason, **known)
 
 
-def _alike(found: Iterable[tuple[Source, VersionRecord]]) -> list[tuple[Source, VersionRecord]]:
+def _alike(found: Iterable[tuple[Source, VersionRecord]]) -> Iterator[tuple[Source, VersionRecord]]:
     """The same with one source object for each class and place, by which plans group documents."""
     known: dict[tuple[str, str], Source] = {}
-    return [
-        (known.setdefault((source.namespace, source.tracked.label), source), record)
-        for source, record in found
-    ]
+    for source, record in found:
+        yield known.setdefault((source.namespace, source.tracked.label), source), record
 
 
-def _check_count(names: Sequence[str]) -> None:
-    if len(names) > MOST_SELECTED:
-        raise Http404(_("At most %(count)d can be selected at once.") % {"count": MOST_SELECTED})
+def _documents_of(
+    request: HttpRequest, access: Access, found: Sequence[tuple[Source, VersionRecord]]
+) -> HttpResponseBase:
+    """On to the page that puts the documents of selected changes back to a moment."""
+    places = {(name_of(source), source.namespace) for source, _record in found}
+    source = found[0][0]
+    if len(places) > 1 or source.namespace not in today(source):
+        messages.warning(request, _("Select changes of documents of one class that is tracked."))
+        return HttpResponseRedirect(access.addresses.of("changelist"))
+    keys = dict.fromkeys(quote(key_text(source, record.document_id)) for _source, record in found)
+    url = access.addresses.of("revert_documents", quote(name_of(source)), key=list(keys))
+    return HttpResponseRedirect(url)
+
+
+def _check_count(names: Sequence[str], most: int) -> None:
+    if len(names) > most:
+        raise Http404(_("At most %(count)d can be selected at once.") % {"count": most})
