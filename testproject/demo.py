@@ -1,7 +1,7 @@
 """
 The demo: a server, a site, five releases of real data, their history, and the way back.
 
-    python -m testproject.demo [--no-serve] [--port 8000] [--data DIRECTORY] [--every-release]
+    python -m testproject.demo [--no-serve] [--port 8000] [--data DIRECTORY] [--every-release] [--celery]
 
 Makes the places (MongoDB, SQLite), lets `demonstration.story` tell what happens there, then serves the site. All of it
 is gone at the end, except what MONGODB_URI or TESTPROJECT_SQLITE name.
@@ -27,6 +27,7 @@ from management.interruption import Terminated, interrupt_on_sigterm
 from management.mongod import HOST, is_free
 from management.servers import running_server
 from testproject.airports.loader import releases
+from testproject.demonstration.offload import Here, Way, worker_running
 from testproject.demonstration.output import Output
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -39,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupt_on_sigterm()
     try:
         with contextlib.ExitStack() as stack:
-            _prepare(stack, options)
-            return _run(out, options)
+            way = _prepare(stack, options)
+            return _run(out, way, options)
     except ManagementError as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
@@ -64,11 +65,14 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--every-release", action="store_true", help="revert to every earlier release, not to one"
     )
+    arguments.add_argument(
+        "--celery", action="store_true", help="let a worker do the work, and store the versions"
+    )
     return arguments
 
 
-def _prepare(stack: contextlib.ExitStack, options: argparse.Namespace) -> None:
-    """Make the places, each undone by `stack`, and start Django in them."""
+def _prepare(stack: contextlib.ExitStack, options: argparse.Namespace) -> Way:
+    """Make the places, each undone by `stack`, and start Django in them. How the story's writes are made."""
     _check_data(options.data)
     if options.serve:
         _check_port(options.port)
@@ -79,8 +83,10 @@ def _prepare(stack: contextlib.ExitStack, options: argparse.Namespace) -> None:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="airports-demo-"))
         os.environ["TESTPROJECT_SQLITE"] = str(Path(directory) / "db.sqlite3")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
+    way: Way = stack.enter_context(worker_running()) if options.celery else Here()
     stack.callback(mongoengine.disconnect_all)
     django.setup()
+    return way
 
 
 @contextlib.contextmanager
@@ -98,12 +104,12 @@ def _own_database(uri: str) -> Iterator[str]:
             client.drop_database(name)
 
 
-def _run(out: Output, options: argparse.Namespace) -> int:
+def _run(out: Output, way: Way, options: argparse.Namespace) -> int:
     """Tell the story, then serve."""
     from testproject.demonstration import story
 
     call_command("migrate", verbosity=0)
-    if not story.tell(out, directory=options.data, every_release=options.every_release):
+    if not story.tell(out, way, directory=options.data, every_release=options.every_release):
         return 1
     return _serve(out, options.port) if options.serve else 0
 

@@ -2,8 +2,8 @@
 Settings of the test project: users and sessions in SQLite, documents in MongoDB.
 
 Environment variables choose the places: `MONGODB_URI` (best a replica set), `TESTPROJECT_DATABASE` (for a URI that
-names no database), `TESTPROJECT_SQLITE` (a file) and `CELERY_BROKER_URL`. Everything else is what a small Django site
-has anyway.
+names no database), `TESTPROJECT_SQLITE` (a file) and `CELERY_BROKER_URL`; `TESTPROJECT_DELIVERY` how versions are stored.
+Everything else is what a small Django site has anyway.
 """
 
 import os
@@ -45,6 +45,8 @@ TRACKED_DOCUMENTS = [
     "testproject.airports.documents.Airport",
     "testproject.airports.documents.Country",
 ]
+
+MONGO_HISTORY = {"DELIVERY": os.environ.get("TESTPROJECT_DELIVERY", "auto")}
 
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0")
 

@@ -12,9 +12,6 @@ import contextlib
 import itertools
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,99 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from management.cli import ROOT
-from management.tether import tethered
+from management.celery_program import READY_TIMEOUT_S, Worker
+from management.celery_program import CeleryProgram as Program
 from management.valkey import DATABASES, Broker, BrokerError
 from tests.plugin import UNREACHABLE
 
 if TYPE_CHECKING:
     from celery import Celery
 
-READY_TIMEOUT_S = 20  # a start takes about a second; two suites at once on two cores take their time
-STOP_TIMEOUT_S = 60
-
 _numbers = itertools.count(1)
-
-
-class Program:
-    """A Celery program in a process of its own: started, watched through its log, ended by its process id."""
-
-    def __init__(self, arguments: Sequence[str], *, log: Path, environ: Mapping[str, str]) -> None:
-        self._command = [sys.executable, "-m", "celery", "-A", "testproject", *arguments]
-        self._environ = environ
-        self._read_from = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self.log = log
-        """What it has said, over all its starts."""
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def output(self) -> str:
-        """What it has said since it was started last."""
-        said = self.log.read_bytes()[self._read_from :] if self.log.exists() else b""
-        return said.decode(errors="replace")
-
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, *, until: str) -> None:
-        """Start, again where it has ended, and return when it has said `until`."""
-        self._read_from = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                tethered(self._command),
-                cwd=ROOT,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        eventually(lambda: self._has_said(until), what=f"{self._command[5]} to say {until!r}")
-
-    def terminate(self) -> int:
-        """SIGTERM: a warm shutdown, which lets tasks end. The exit code."""
-        assert self._process is not None
-        if self.is_running():
-            self._process.terminate()
-        return self._process.wait(STOP_TIMEOUT_S)
-
-    def kill(self) -> None:
-        """SIGKILL for it and its children, as a machine does that goes down."""
-        if self._process is not None:
-            with contextlib.suppress(
-                ProcessLookupError
-            ):  # the group of its session: what it has started, too
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-
-    def kill_alone(self) -> None:
-        """SIGKILL for the process that its id names; children of a prefork pool see by themselves that it is gone."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def children(self) -> list[int]:
-        """The ids of the processes that it has started: those of a prefork pool."""
-        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
-        return [int(pid) for pid in found.split()]
-
-    def _has_said(self, words: str) -> bool:
-        if words in self.output:
-            return True
-        assert self.is_running(), f"{self._command} ended at once:\n{self.output[-3000:]}"
-        return False
-
-
-class Worker(Program):
-    """A worker. `start` and `kill` may take turns: the same one comes back."""
-
-    def start(self, *, until: str = " ready.") -> None:
-        super().start(until=until)
 
 
 MakeWorker = Callable[..., Worker]

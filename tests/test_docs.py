@@ -36,6 +36,7 @@ from django.test import override_settings
 from mongoengine.base.common import _document_registry
 
 import django_mongo_history
+import django_mongo_history.models
 from django_mongo_history import conf, context, runtime, untrack
 from django_mongo_history.checks import project
 from django_mongo_history.conf.reading import ROWS
@@ -117,6 +118,10 @@ FOREIGN_NAMES = {
         "E",
         "W",
         "JSON",
+        "NAME",
+        "VALUE",
+        "SOURCE",
+        "UNKNOWN",
     ),
 }
 FIELDS = {"name", "price", "cost", "views", "supplier"}
@@ -125,6 +130,7 @@ NOT_FOR_USERS = {"target"}
 """`Version.target` is what plans of reverts are made of."""
 FOREIGN_OPTIONS = {
     "--no-serve",
+    "--celery",
     "--data",
     "--nodes",
     "--hook-type",
@@ -454,7 +460,9 @@ def test_settings_exist(page: Path) -> None:
     """No page names a setting that nobody reads."""
     known = {row.key for row in ROWS} | FOREIGN_NAMES | {"TRACKED_DOCUMENTS", "MONGO_HISTORY"}
     words = {word for code in _inline_code(page) for word in re.findall(r"\b[A-Z][A-Z_]+\b", code)}
-    words -= {word for word in words if word.startswith("CELERY_") and word not in known}  # Celery's own, as Django's
+    words -= {
+        word for word in words if word.startswith("CELERY_") and word not in known
+    }  # Celery's own, as Django's
     if page.name == "architecture.md":
         known |= {"FORMAT"}
     assert words - known == set()
@@ -474,7 +482,7 @@ def test_commands_and_options_exist(page: Path) -> None:
     """No page names a command or an option that there is not."""
     text = page.read_text(encoding="utf-8")
     own = _own_commands()
-    functions = {"history_of"}
+    functions = {"history_of", "history_url", "history_scope", "history_site"}
     assert set(re.findall(r"\bhistory_[a-z]+\b", text)) - own - functions == set()
     every = {option for command in own for option in _options(command)} | FOREIGN_OPTIONS
     assert {word for word in _words(page) if re.fullmatch(r"--[a-z][a-z\-]*", word)} - every == set()
@@ -501,9 +509,15 @@ def test_modules_exist(page: Path) -> None:
         if word.startswith("django_mongo_history."):
             assert pydoc.locate(word.removesuffix(".")) is not None, word
         elif word.startswith("mongo_history."):
-            assert word.removeprefix("mongo_history.") in CHECKS
+            assert word.removeprefix("mongo_history.") in CHECKS or word in _permissions()
         elif re.fullmatch(r"[\w/]+\.py", word) and page.name == "architecture.md":
             assert (PACKAGE / word).exists() or (ROOT / word).exists(), word
+
+
+def _permissions() -> set[str]:
+    """The permissions of the admin's pages, and the form of their names."""
+    options = django_mongo_history.models.History._meta
+    return {f"mongo_history.{codename}" for codename, _name in options.permissions}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

@@ -150,17 +150,14 @@ def record_converted(
 
 
 def record_unknown(
-    key: DocumentKey,
-    digests: tuple[bytes | None, bytes | None],
-    told: PatchEntries,
-    around: Circumstances,
-    version_id: ObjectId,
+    key: DocumentKey, sides: Sides, around: Circumstances, version_id: ObjectId
 ) -> VersionRecord:
     """
-    The version of a write of which only the change is told. `digests`: of both sides, None where there was no document;
-    where its state is not known, what the caller has put in its place.
+    The version of a write of which only the change is told (`sides.told`, `sides.hidden`). The digests are None where there
+    was no document; where its state is not known, what the caller has put in its place.
     """
-    paths = _paths(told)
+    told, digests = sides.told or [], (sides.before_digest, sides.after_digest)
+    changed = {*_changed(_paths(told)), *_prefixes_of(sides.hidden)}
     return _record(
         key,
         _operation(*digests),
@@ -169,7 +166,8 @@ def record_unknown(
         before=digests[0],
         after=digests[1],
         patch=diff.encode_entries(told) if told else None,
-        changed=_changed(paths) if paths else (),
+        changed=_limited(changed),
+        hidden_changed=sides.hidden,
     )
 
 

@@ -36,6 +36,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--every-release", action="store_true", help="revert to every earlier release, not to one"
     )
+    parser.add_argument(
+        "--celery", action="store_true", help="the same by a Celery worker, with a broker of the demo's own"
+    )
     options = parser.parse_args(argv)
     if not options.no_serve and not is_free(options.port):
         raise ManagementError(
@@ -55,6 +58,8 @@ def _arguments(options: argparse.Namespace) -> list[str]:
     arguments = ["--no-serve"] if options.no_serve else ["--port", str(options.port)]
     if options.every_release:
         arguments.append("--every-release")
+    if options.celery:
+        arguments.append("--celery")
     return [*arguments, "--data", str(options.data)] if options.data else arguments
 
 

@@ -1,7 +1,8 @@
 """
 Style, types and layers, then the whole suite on a real replica set; with arguments, pytest alone with those.
 
-All steps run even when one fails; the exit code is 0 only when all held.
+All steps run even when one fails; the exit code is 0 only when all held. A browser is a step of its own: where there is
+none, it says what to install, and the browser tests fail as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from management.steps import LINT_STEPS, Step, run_steps
 
 EXTRA = "test"
+BROWSER = Step("browser", ("-m", "management.browser"))
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -21,4 +23,4 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     pytest = Step("pytest", ("-m", "pytest", *options.pytest))
-    return run_steps([pytest] if options.pytest else [*LINT_STEPS, pytest])
+    return run_steps([pytest] if options.pytest else [*LINT_STEPS, BROWSER, pytest])

@@ -74,6 +74,8 @@ EVERYTHING = Part(
     left_out={
         "tests of this repository's own commands and servers, which `management test` runs": (
             "tests/unit/management",
+            f"{INTEGRATION}/test_celery_parts.py",
+            f"{INTEGRATION}/test_demo.py",
             f"{INTEGRATION}/test_management.py",
             f"{INTEGRATION}/test_servers.py",
         ),

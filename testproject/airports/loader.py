@@ -56,13 +56,16 @@ class Counts:
 
 def releases(directory: Path | str | None = None) -> list[Release]:
     """The releases in `directory` (the excerpt beside this module by default), oldest first."""
-    found = []
-    for path in Path(directory or DATA).glob("airports-*.csv.gz"):
-        day = path.name.removeprefix("airports-").removesuffix(".csv.gz")
-        found.append(Release(date=date.fromisoformat(day), path=path))
+    found = [release_of(path) for path in Path(directory or DATA).glob("airports-*.csv.gz")]
     if not found:
         raise FileNotFoundError(f"no airports-YYYYMMDD.csv.gz in {directory or DATA}")
     return sorted(found, key=lambda release: release.date)
+
+
+def release_of(path: Path) -> Release:
+    """The release in a file, whose name says when it is from."""
+    day = path.name.removeprefix("airports-").removesuffix(".csv.gz")
+    return Release(date=date.fromisoformat(day), path=path)
 
 
 def read(release: Release) -> dict[str, Row]:

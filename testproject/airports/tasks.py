@@ -2,9 +2,13 @@
 Work that the site leaves to a worker. Ordinary Celery tasks on ordinary documents: nothing here knows of history.
 """
 
+from dataclasses import asdict
+from pathlib import Path
+
 from celery import shared_task
 
 from testproject.airports.documents import Airport, Country
+from testproject.airports.loader import load, release_of
 
 
 @shared_task
@@ -45,3 +49,9 @@ def rename_all(names: dict[str, str]) -> int:
     for icao, name in names.items():
         rename_airport.delay(icao, name)
     return len(names)
+
+
+@shared_task
+def load_release(path: str) -> dict[str, int]:
+    """Bring the database to the release in this file; what that did, by the names of `Counts`."""
+    return asdict(load(release_of(Path(path))))

@@ -20,8 +20,9 @@ from django.utils import timezone
 
 from django_mongo_history import changeset, changesets, history_of
 from testproject.airports.documents import Airport, Country, class_for
-from testproject.airports.loader import Counts, Release, Row, load, read, releases
+from testproject.airports.loader import Counts, Release, Row, read, releases
 from testproject.airports.presentation import change_row
+from testproject.demonstration.offload import Way
 from testproject.demonstration.output import Output, clipped
 from testproject.demonstration.proof import Picture, take_picture
 
@@ -50,21 +51,22 @@ class Stage:
     picture: Picture
 
 
-def tell(out: Output, *, directory: Path | None, every_release: bool) -> bool:
+def tell(out: Output, way: Way, *, directory: Path | None, every_release: bool) -> bool:
     """Tell it all; whether every proof held."""
     found = releases(directory)
     admin, people = create_users()
-    stages = load_all(out, found, people)
+    stages = load_all(out, way, found, people)
+    held = way.show(out, stages)
     show_changeset(out, stages[min(1, len(stages) - 1)])
     for icao in interesting_airports(found):
         show_airport(out, icao)
-    held = show_moment(out, stages[0], now=stages[-1])
+    held = show_moment(out, stages[0], now=stages[-1]) and held
     held = show_copy(out, stages[0]) and held
-    held = show_relations(out, interesting_airports(found)[-1], user=admin) and held
+    held = show_relations(out, way, interesting_airports(found)[-1], user=admin) and held
     targets = stages[-2::-1] if every_release else stages[len(stages) // 2 : -1][:1]
     for number, stage in enumerate(targets):
-        held = revert_to(out, stage, user=admin, title="The way back" if number == 0 else "") and held
-    return revert_to(out, stages[-1], user=admin, title="And forth: the revert, reverted") and held
+        held = revert_to(out, way, stage, user=admin, title="The way back" if number == 0 else "") and held
+    return revert_to(out, way, stages[-1], user=admin, title="And forth: the revert, reverted") and held
 
 
 def create_users() -> tuple[Any, list[Any]]:
@@ -79,20 +81,23 @@ def create_users() -> tuple[Any, list[Any]]:
     return admin, people
 
 
-def load_all(out: Output, found: Sequence[Release], people: Sequence[Any]) -> list[Stage]:
+def load_all(out: Output, way: Way, found: Sequence[Release], people: Sequence[Any]) -> list[Stage]:
     """Load the releases one after another, each as one person's changeset."""
     out.title(f"{len(found)} releases, each one changeset")
-    stages = [load_one(out, release, person) for release, person in zip(found, cycle(people), strict=False)]
+    stages = [
+        load_one(out, way, release, person) for release, person in zip(found, cycle(people), strict=False)
+    ]
     header = ("release", "by", "created", "updated", "unchanged", "deleted", "documents", "seconds")
     out.table(header, [_load_row(stage) for stage in stages])
     return stages
 
 
-def load_one(out: Output, release: Release, user: Any) -> Stage:
+def load_one(out: Output, way: Way, release: Release, user: Any) -> Stage:
     """Load one release in somebody's name, and remember what the database then holds."""
     started = time.perf_counter()
     with changeset(user=user, reason=f"Release of {release.name}", file=release.path.name) as changes:
-        counts = load(release, progress=out.progress(f"Release of {release.name}"))
+        counts = way.load(release, out.progress(f"Release of {release.name}"))
+    way.settle()
     seconds = time.perf_counter() - started
     moment = quiet_moment()
     return Stage(release, user, counts, seconds, changes, moment, take_picture())
@@ -205,7 +210,7 @@ def show_copy(out: Output, then: Stage) -> bool:
     return _verdict(out, "These are the airports that were there then.", [] if is_right else ["another set"])
 
 
-def show_relations(out: Output, icao: str, *, user: Any) -> bool:
+def show_relations(out: Output, way: Way, icao: str, *, user: Any) -> bool:
     """A reference as it was, from both ends, and a mistake that is taken back."""
     out.title("Relations as they were")
     before = take_picture()
@@ -213,6 +218,7 @@ def show_relations(out: Output, icao: str, *, user: Any) -> bool:
     country = airport.country
     with changeset(user=user, reason="A typo in a country's name") as mistake:
         Country.objects(pk=country.pk).update(set__name=country.name.upper())
+    way.settle()
     then = history_of(airport)[-1].follow("country")
     now = Country.objects.get(pk=country.pk).name
     out.line(f"{icao} lies in {now} today; when {icao} was last written that was called {then['name']}.")
@@ -222,6 +228,7 @@ def show_relations(out: Output, icao: str, *, user: Any) -> bool:
     )
     out.line(f"Who touched it last: {told}.")
     mistake.take_back()
+    way.settle()
     is_told = (now, then["name"]) == (country.name.upper(), country.name)
     return _verdict(
         out,
@@ -230,7 +237,7 @@ def show_relations(out: Output, icao: str, *, user: Any) -> bool:
     )
 
 
-def revert_to(out: Output, stage: Stage, *, user: Any, title: str) -> bool:
+def revert_to(out: Output, way: Way, stage: Stage, *, user: Any, title: str) -> bool:
     """Revert all documents to a stage's moment with the management command, and compare the bytes."""
     if title:
         out.title(title)
@@ -245,6 +252,7 @@ def revert_to(out: Output, stage: Stage, *, user: Any, title: str) -> bool:
         out.bad(f"history_revert gave up: {error}")
         return False
     out.indented(said.getvalue())
+    way.settle()
     picture = take_picture()
     claim = (
         f"{len(picture.documents):,} documents, {picture.size:,} bytes: byte for byte the release of "

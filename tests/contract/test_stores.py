@@ -755,7 +755,21 @@ MARKS = [f"marks {name}" for name in ("changeset", "changesets", "newest", "clas
             "collection_changed_at",
         ),
     ],
-    ids=["operation", "delete of a class", "heads", "ids", "snapshots", "collection", "newest", "since", "user", "user's key", "changeset", *MARKS, "touching"],
+    ids=[
+        "operation",
+        "delete of a class",
+        "heads",
+        "ids",
+        "snapshots",
+        "collection",
+        "newest",
+        "since",
+        "user",
+        "user's key",
+        "changeset",
+        *MARKS,
+        "touching",
+    ],
 )
 def test_each_question_has_its_index(busy: MongoStore, read: Read, index: str) -> None:
     """No question walks the whole collection."""

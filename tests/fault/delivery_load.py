@@ -210,7 +210,7 @@ def _check_document(
 
 def _check_version(version: Any, told: dict[str, Any], counts: Counts) -> None:
     name = f"{told['mode']} {told['key']} {told['number']}"
-    if digest_of(version._chain.after(version.index)) != told["digest"]:
+    if "digest" in told and digest_of(version._chain.after(version.index)) != told["digest"]:
         _note(counts, f"{name}: not the recorded copy", [version.operation])
     if str(version.changeset.id) != told["changeset"]:
         _note(counts, f"{name}: another changeset", [version.changeset.id])

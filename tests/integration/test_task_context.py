@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import random
@@ -404,14 +405,17 @@ class TestLeaks:
             assert (context.get("reason"),) == (opened or (None,))
             assert ("request" in context) == (user is not None)
 
-    @pytest.mark.parametrize("how", ["raise", "ignore", "reject", "soft"])
-    @pytest.mark.parametrize("pool", ["solo", "prefork"])
+    @pytest.mark.parametrize(
+        ("pool", "how"),
+        [
+            *itertools.product(["solo", "prefork"], ["raise", "ignore", "reject"]),
+            ("prefork", "soft"),  # Celery has no time limits in a solo pool
+        ],
+    )
     def test_after_a_task_that_ends_badly(
         self, pool: str, how: str, worker: MakeWorker, stored: Rows
     ) -> None:
         """The next one in the same process begins with nothing."""
-        if (pool, how) == ("solo", "soft"):
-            pytest.skip("Celery has no time limits in a solo pool")
         worker(pool=pool)
         requested(lambda: celery_tasks.end_badly.apply_async(["a", how], soft_time_limit=1))
         result = see.delay("b")
@@ -682,7 +686,7 @@ class TestFindingOut:
         self, worker: MakeWorker, stored: Rows
     ) -> None:
         """And what a worker would say is not: there it would know only itself."""
-        worker(settings={"MONGO_HISTORY": {"GET_USER": "tests.integration.test_task_context.in_worker"}})
+        worker(settings={"MONGO_HISTORY": {"GET_USER": "tests.celery_tasks.in_worker"}})
         with override_settings(MONGO_HISTORY={"GET_USER": lambda document_class: "the till"}):
             requested(lambda: see.delay("a"))
             see.delay("b")
@@ -695,7 +699,7 @@ class TestFindingOut:
         """It knows more than the request, and less than a block, as everywhere."""
         entry = {
             "document": "tests.celery_tasks.Seen",
-            "get_user": "tests.integration.test_task_context.in_worker",
+            "get_user": "tests.celery_tasks.in_worker",
         }
         worker(settings={"TRACKED_DOCUMENTS": [entry]})
         requested(lambda: see.delay("a"))
@@ -703,10 +707,6 @@ class TestFindingOut:
             see.delay("b")
         assert stored("a")["context"]["user"]["pk"] == "worker"
         assert stored("b")["context"]["user"]["pk"] == "ann"
-
-
-def in_worker(document_class: type) -> str:
-    return "worker"
 
 
 class TestRequiredReason:

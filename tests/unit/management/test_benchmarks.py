@@ -146,7 +146,7 @@ def test_each_benchmark_has_rounds_of_its_own() -> None:
     """Unless it is told otherwise."""
     assert bench.parse(["save"]).rounds == bench.ROUNDS["save"]
     assert bench.parse(["many", "--rounds", "7", "--large"]) == argparse.Namespace(
-        what="many", rounds=7, large=True, markdown=False, write=False
+        what="many", rounds=7, large=True, rows=None, markdown=False, write=False
     )
 
 
