@@ -150,7 +150,7 @@ class HistoryConverter:
             label=self.label,
             source=self.format.name,
             place=self.format.place,
-            options=as_text(self._options),
+            options=self._shown_options,
             documents=size.documents,
             rows=size.rows,
             is_begun=self._checkpoint().stored() is not None,
@@ -161,7 +161,7 @@ class HistoryConverter:
         """How far it is."""
         stored = self._checkpoint().stored()
         if stored is None:
-            return self._status("not begun", Counts(), options=as_text(self._options))
+            return self._status("not begun", Counts(), options=self._shown_options)
         current = stored["pass"]
         state = "converting" if stored["caught_up_to"] is None else "done"
         return self._status(
@@ -260,22 +260,30 @@ class HistoryConverter:
         # By its name in MongoEngine: a class may move to another module.
         name = documents.class_name_of(self._source.tracked.document_class)
         identity = Identity(self.format.name, self.format.place, self._source.namespace, name)
-        return Checkpoint(
-            self._beside_versions(SUFFIX), identity, as_text(self._options), now=self._source.now
-        )
+        return Checkpoint(self._beside_versions(SUFFIX), identity, self._shown_options, now=self._source.now)
+
+    @property
+    def _shown_options(self) -> str:
+        """Those on which versions depend."""
+        passing = self.format.passing_options
+        return as_text({name: value for name, value in self._options.items() if name not in passing})
 
     def _beside_versions(self, suffix: str) -> Any:
         """A collection in the database of the versions, by what is put behind their collection's name."""
         return runtime.current().stores.beside(self._source.collection, suffix)
 
     def _remove_versions(self) -> None:
-        self._beside_versions("").delete_many(
-            {
-                "collection": {"$in": list(self._source.namespaces)},
-                "source.format": self.format.name,
-                "source.place": self.format.place,
-            }
+        versions = self._beside_versions("")
+        wanted = {
+            "collection": {"$in": list(self._source.namespaces)},
+            "source.format": self.format.name,
+            "source.place": self.format.place,
+        }
+        grouped = versions.aggregate(
+            [{"$match": wanted}, {"$group": {"_id": "$document_id"}}], allowDiskUse=True
         )
+        self.format.check_removal(one["_id"] for one in grouped)
+        versions.delete_many(wanted)
 
     def _status(self, state: str, counts: Counts, *, options: str, **more: Any) -> Status:
         return Status(

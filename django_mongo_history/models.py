@@ -7,7 +7,7 @@ Versions lie in MongoDB. An unmanaged model gives the admin its menu entry and p
 from __future__ import annotations
 
 from django.db import models
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class History(models.Model):
@@ -24,8 +24,8 @@ class History(models.Model):
             ("revert_history", "Can revert documents and take changes back"),
             ("export_history", "Can export the history of documents"),
         )
-        verbose_name = _("change")
-        verbose_name_plural = _("history")
+        verbose_name = pgettext_lazy("history", "change")
+        verbose_name_plural = pgettext_lazy("history", "history")
 
     def __str__(self) -> str:
         return str(self.id)

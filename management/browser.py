@@ -25,28 +25,44 @@ _NAMES = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
     "microsoft-edge-stable", "msedge",
 )  # fmt: skip
+_OF_ALL = Path("/Applications")
 _APPLICATIONS = ("Chromium", "Google Chrome", "Microsoft Edge")
-_WINDOWS = (r"Google\Chrome\Application\chrome.exe", r"Chromium\Application\chrome.exe", r"Microsoft\Edge\Application\msedge.exe")
+_WINDOWS = (
+    "Google/Chrome/Application/chrome.exe",
+    "Chromium/Application/chrome.exe",
+    "Microsoft/Edge/Application/msedge.exe",
+)
+_OWN_PROGRAMS = (
+    "chrome-linux*/chrome",
+    "chrome-mac*/Chromium.app/Contents/MacOS/Chromium",
+    "chrome-win*/chrome.exe",
+)
 _INSTALL = {
     "darwin": "install Google Chrome, or Chromium (brew install --cask chromium)",
     "win32": "install Google Chrome or Microsoft Edge",
 }
-_ON_LINUX = "install Chromium (Debian, Ubuntu: sudo apt-get install chromium; Fedora: sudo dnf install chromium)"
+_ON_LINUX = (
+    "install Chromium (Debian, Ubuntu: sudo apt-get install chromium; Fedora: sudo dnf install chromium)"
+)
 
 
 class BrowserError(ManagementError):
     """There is no browser: what to install."""
 
 
-def find_browser(environ: Mapping[str, str] = os.environ) -> Path:
-    """The program to run: what CHROMIUM names, else one on the PATH, in its usual place, or of Playwright's own."""
+def find_browser(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """
+    The program to run: what CHROMIUM names, else one on the PATH, in its usual place, or of Playwright's own.
+
+    `environ`, `platform`: whose, as `os.environ` and `sys.platform` have them. Raises: BrowserError.
+    """
     if named := environ.get(VARIABLE):
         if not os.access(named, os.X_OK):
             raise BrowserError(f"{VARIABLE}={named} is no program that can be run")
         return Path(named)
-    found = next(_candidates(environ), None)
+    found = next(_candidates(environ, platform), None)
     if found is None:
-        advice = _INSTALL.get(sys.platform, _ON_LINUX)
+        advice = _INSTALL.get(platform, _ON_LINUX)
         raise BrowserError(f"no browser for the browser tests: {advice}, or name one in {VARIABLE}")
     return found
 
@@ -79,36 +95,37 @@ def _arguments() -> list[str]:
     return arguments
 
 
-def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+def _candidates(environ: Mapping[str, str], platform: str) -> Iterator[Path]:
     for name in _NAMES:
         if found := shutil.which(name, path=environ.get("PATH")):
             yield Path(found)
-    yield from filter(Path.is_file, _usual_places(environ))
-    yield from _own_of_playwright(environ)
+    home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
+    yield from filter(Path.is_file, _usual_places(environ, platform, home))
+    yield from _own_of_playwright(environ, platform, home)
 
 
-def _usual_places(environ: Mapping[str, str]) -> Iterator[Path]:
-    if sys.platform == "darwin":
-        for home in (Path("/Applications"), Path.home() / "Applications"):
+def _usual_places(environ: Mapping[str, str], platform: str, home: Path) -> Iterator[Path]:
+    if platform == "darwin":
+        for applications in (home / "Applications", _OF_ALL):
             for name in _APPLICATIONS:
-                yield home / f"{name}.app" / "Contents" / "MacOS" / name
-    elif sys.platform == "win32":
+                yield applications / f"{name}.app" / "Contents" / "MacOS" / name
+    elif platform == "win32":
         for variable in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA"):
             for name in _WINDOWS:
-                if home := environ.get(variable):
-                    yield Path(home) / name
+                if programs := environ.get(variable):
+                    yield Path(programs) / name
 
 
-def _own_of_playwright(environ: Mapping[str, str]) -> Iterator[Path]:
+def _own_of_playwright(environ: Mapping[str, str], platform: str, home: Path) -> Iterator[Path]:
     """Where `playwright install chromium` puts them, the newest first."""
     places = {
-        "darwin": Path.home() / "Library" / "Caches" / "ms-playwright",
-        "win32": Path(environ.get("LOCALAPPDATA", "")) / "ms-playwright",
+        "darwin": home / "Library" / "Caches" / "ms-playwright",
+        "win32": Path(environ.get("LOCALAPPDATA") or home) / "ms-playwright",
     }
-    home = Path(environ.get("PLAYWRIGHT_BROWSERS_PATH") or places.get(sys.platform, Path.home() / ".cache" / "ms-playwright"))
-    programs = ("chrome-linux*/chrome", "chrome-mac*/Chromium.app/Contents/MacOS/Chromium", "chrome-win*/chrome.exe")
-    for program in programs:
-        yield from sorted(home.glob(f"chromium-*/{program}"), reverse=True)
+    usual = places.get(platform, home / ".cache" / "ms-playwright")
+    for program in _OWN_PROGRAMS:
+        pattern = f"chromium-*/{program}"
+        yield from sorted(Path(environ.get("PLAYWRIGHT_BROWSERS_PATH") or usual).glob(pattern), reverse=True)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,29 +27,44 @@ PLURALS = {
     "ko": "nplurals=1; plural=0;",
     "zh_Hans": "nplurals=1; plural=0;",
 }
-_CALLS = {"_": 1, "gettext": 1, "gettext_lazy": 1, "ngettext": 2, "ngettext_lazy": 2}
+CONTEXT = "history"
+"""What stands with short words, so that "Order" is not taken from a shop's catalogue, nor a shop's from here."""
+_CALLS = {
+    "_": ("text",),
+    "gettext": ("text",),
+    "gettext_lazy": ("text",),
+    "ngettext": ("text", "plural"),
+    "ngettext_lazy": ("text", "plural"),
+    "pgettext": ("context", "text"),
+    "pgettext_lazy": ("context", "text"),
+}
 _STRING = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-_IN_TEMPLATE = re.compile(rf"\bn?gettext\(\s*u?{_STRING}\s*(?:,\s*u?{_STRING}\s*,\s*count\s*)?\)")
+_IN_TEMPLATE = re.compile(rf"\b([np]?gettext)\(\s*u?{_STRING}\s*(?:,\s*u?{_STRING}\s*(?:,\s*count\s*)?)?\)")
 _PLACEHOLDER = re.compile(r"%\((\w+)\)[sd]|%%")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Message:
-    """A text, its plural ("" for none), and where it stands first: a path below the package."""
+    """A text, its plural and its context ("" for none), and where it stands first: a path below the package."""
 
     text: str
-    plural: str
-    place: str
+    plural: str = ""
+    context: str = ""
+    place: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What two that are alike have in common."""
+        return self.context, self.text, self.plural
 
 
 def find_messages(package: Path = PACKAGE) -> list[Message]:
     """Every text of the package that is to be translated, each once, in the order of their places."""
-    found: dict[tuple[str, str], Message] = {}
+    found: dict[tuple[str, str, str], Message] = {}
     for path in sorted([*package.rglob("*.py"), *package.rglob("templates/**/*.html")]):
         place = path.relative_to(package).as_posix()
-        texts = _in_python(path) if path.suffix == ".py" else _in_template(path)
-        for text, plural in texts:
-            found.setdefault((text, plural), Message(text, plural, place))
+        for message in _in_python(path) if path.suffix == ".py" else _in_template(path):
+            found.setdefault(message.key, replace(message, place=place))
     return list(found.values())
 
 
@@ -66,12 +81,12 @@ def update(language: str, package: Path = PACKAGE) -> tuple[int, int]:
     made = _empty(language)
     messages = find_messages(package)
     for message in messages:
-        made.append(_entry(message, old.get((message.text, message.plural)), language))
+        made.append(_entry(message, old.get(message.key), language))
     path.parent.mkdir(parents=True, exist_ok=True)
     made.save(str(path))
     made.save_as_mofile(str(path.with_suffix(".mo")))
     missing = sum(1 for entry in made if not entry.translated())
-    return missing, len(old.keys() - {(message.text, message.plural) for message in messages})
+    return missing, len(old.keys() - {message.key for message in messages})
 
 
 def problems(language: str, package: Path = PACKAGE) -> Iterator[str]:
@@ -80,13 +95,13 @@ def problems(language: str, package: Path = PACKAGE) -> Iterator[str]:
 
     path = catalogue_path(language, package)
     entries = {_key(entry): entry for entry in polib.pofile(str(path))}
-    wanted = {(message.text, message.plural) for message in find_messages(package)}
-    yield from (f"missing: {text!r}" for text, _plural in sorted(wanted - entries.keys()))
-    yield from (f"in no source: {text!r}" for text, _plural in sorted(entries.keys() - wanted))
+    wanted = {message.key for message in find_messages(package)}
+    yield from (f"missing: {text!r}" for _context, text, _plural in sorted(wanted - entries.keys()))
+    yield from (f"in no source: {text!r}" for _context, text, _plural in sorted(entries.keys() - wanted))
     for entry in entries.values():
         yield from _problems_of(entry, language)
     compiled = {_key(entry): _translations(entry) for entry in polib.mofile(str(path.with_suffix(".mo")))}
-    if compiled != {key: _translations(entry) for key, entry in entries.items()}:
+    if compiled != {key: _translations(entry) for key, entry in entries.items() if entry.translated()}:
         yield "the .mo is not that of the .po: python -m management messages"
 
 
@@ -105,7 +120,10 @@ def _problems_of(entry: polib.POEntry, language: str) -> Iterator[str]:
     for text in texts:
         if _placeholders(text) not in own:
             yield f"other placeholders: {entry.msgid!r}: {text!r}"
-        if (text[:1].isspace(), text[-1:].isspace()) != (entry.msgid[:1].isspace(), entry.msgid[-1:].isspace()):
+        if (text[:1].isspace(), text[-1:].isspace()) != (
+            entry.msgid[:1].isspace(),
+            entry.msgid[-1:].isspace(),
+        ):
             yield f"other spaces at its ends: {entry.msgid!r}: {text!r}"
 
 
@@ -119,14 +137,16 @@ def _translations(entry: polib.POEntry) -> list[str]:
     return [entry.msgstr]
 
 
-def _key(entry: polib.POEntry) -> tuple[str, str]:
-    return entry.msgid, entry.msgid_plural or ""
+def _key(entry: polib.POEntry) -> tuple[str, str, str]:
+    return entry.msgctxt or "", entry.msgid, entry.msgid_plural or ""
 
 
 def _entry(message: Message, old: polib.POEntry | None, language: str) -> polib.POEntry:
     import polib
 
-    entry = polib.POEntry(msgid=message.text, occurrences=[(message.place, "")])
+    entry = polib.POEntry(
+        msgid=message.text, msgctxt=message.context or None, occurrences=[(message.place, "")]
+    )
     if _PLACEHOLDER.search(message.text + message.plural):
         entry.flags.append("python-format")
     if message.plural:
@@ -157,19 +177,21 @@ def _empty(language: str) -> polib.POFile:
     return made
 
 
-def _in_python(path: Path) -> Iterator[tuple[str, str]]:
+def _in_python(path: Path) -> Iterator[Message]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CALLS:
-            texts = [_constant(one) for one in node.args[: _CALLS[node.func.id]]]
-            if texts and all(texts):
-                yield texts[0], texts[1] if len(texts) > 1 else ""
+            names = _CALLS[node.func.id]
+            texts = [_constant(one) for one in node.args[: len(names)]]
+            if len(texts) == len(names) and all(texts):
+                yield Message(**dict(zip(names, texts, strict=True)))
 
 
-def _in_template(path: Path) -> Iterator[tuple[str, str]]:
+def _in_template(path: Path) -> Iterator[Message]:
     from django.utils.translation.template import templatize
 
-    for text, plural in _IN_TEMPLATE.findall(templatize(path.read_text(encoding="utf-8"))):
-        yield ast.literal_eval(text), ast.literal_eval(plural) if plural else ""
+    for name, *found in _IN_TEMPLATE.findall(templatize(path.read_text(encoding="utf-8"))):
+        texts = [ast.literal_eval(one) for one in found if one]
+        yield Message(**dict(zip(_CALLS[name], texts, strict=True)))
 
 
 def _constant(node: Any) -> str:

@@ -87,6 +87,10 @@ class Access:
         own = self._own_source(source, read_document(source, document_id))
         return own is not None and self.sees(own, document_id, action)
 
+    def sees_all_of(self, source: Source) -> bool:
+        """Whether every document of a class is in the user's scope."""
+        return self.scope.shows_all_of(self._class_of(source))
+
     def narrowed(self, source: Source) -> Source:
         """The source as this user may read from it; the same one for the same one."""
         if id(source) not in self._narrowed:
@@ -138,8 +142,16 @@ class Access:
         """
         The history of the document that an address names.
 
-        Raises: Http404 where there is none that the user may see; PermissionDenied.
+        Raises: Http404 where there is none that the user may see; PermissionDenied, also where there is none for somebody
+        who might not see it: what there is is not for everybody to find out.
         """
+        try:
+            return self._history(name, key, action)
+        except Http404:
+            self.require(action)
+            raise
+
+    def _history(self, name: str, key: str, action: str) -> DocumentHistory:
         text = unquoted(key)
         namespace = self.request.GET.get("in") or self.request.POST.get("in") or ""
         source = self.source_named(unquoted(name), namespace, text)

@@ -14,7 +14,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from bson import Binary, ObjectId, json_util
+from bson import Binary, ObjectId, Regex, json_util
 from bson.binary import UuidRepresentation
 from bson.errors import BSONError
 from django import forms
@@ -22,7 +22,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_lazy
 
 from django_mongo_history import context, documents
 from django_mongo_history.admin.access import Access
@@ -41,9 +41,13 @@ DAYS: Final = 30
 NAMES: Final = (
     "class", "id", "operation", "user", "changeset", "since", "until", "address", "reason", "path",
 )  # fmt: skip
+EARLIEST, LATEST = 1000, 9000
+"""Years of moments that can be asked for: any time zone may be applied to them."""
 _STORED: Final = (Operation.CREATE, Operation.UPDATE, Operation.DELETE, Operation.BASELINE)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _INT64: Final = 2**63
+_NOT_JSON: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, BSONError)
+"""What reading extended JSON raises for a text that is none."""
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -63,21 +67,26 @@ class FilterForm(forms.Form):
         super().__init__(data)
         self._access = access
         self.classes = {documents.class_name_of(one): one for one in access.classes()}
-        any_one = [("", _("all"))]
+        any_one = [("", pgettext("history", "all"))]
         named = [(name, one.__name__) for name, one in self.classes.items()]
         operations = [(one.value, str(OPERATIONS[one])) for one in _STORED]
         self.fields.update(
             {
-                "class": _choice(gettext_lazy("Class"), [*any_one, *named]),
-                "id": _text(gettext_lazy("Document id"), gettext_lazy("as it is shown, or as extended JSON")),
-                "operation": _choice(gettext_lazy("Operation"), [*any_one, *operations]),
-                "user": _text(gettext_lazy("User"), gettext_lazy("name or key")),
-                "changeset": _text(gettext_lazy("Changeset")),
-                "since": forms.DateField(required=False, label=gettext_lazy("From"), widget=Day()),
-                "until": forms.DateField(required=False, label=gettext_lazy("To"), widget=Day()),
-                "address": _text(gettext_lazy("Address")),
-                "reason": _text(gettext_lazy("Reason"), gettext_lazy("a part of it")),
-                "path": _text(gettext_lazy("Changed path"), gettext_lazy("such as address.city")),
+                "class": _choice(pgettext_lazy("history", "Class"), [*any_one, *named]),
+                "id": _text(
+                    pgettext_lazy("history", "Document id"),
+                    gettext_lazy("as it is shown, or as extended JSON"),
+                ),
+                "operation": _choice(pgettext_lazy("history", "Operation"), [*any_one, *operations]),
+                "user": _text(gettext_lazy("User"), pgettext_lazy("history", "name or key")),
+                "changeset": _text(pgettext_lazy("history", "Changeset")),
+                "since": forms.DateField(
+                    required=False, label=pgettext_lazy("history", "From"), widget=Day()
+                ),
+                "until": forms.DateField(required=False, label=pgettext_lazy("history", "To"), widget=Day()),
+                "address": _text(pgettext_lazy("history", "Address")),
+                "reason": _text(pgettext_lazy("history", "Reason"), pgettext_lazy("history", "a part of it")),
+                "path": _text(pgettext_lazy("history", "Changed path"), gettext_lazy("such as address.city")),
             }
         )
 
@@ -92,6 +101,10 @@ class FilterForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         since, until = cleaned.get("since"), cleaned.get("until")
+        for name in ("since", "until"):
+            day = cleaned.get(name)
+            if day and not EARLIEST <= day.year <= LATEST:
+                self.add_error(name, _("This day is out of range."))
         if since and until and since > until:
             self.add_error("until", _("This day lies before the first one."))
         found = self.classes.get(cleaned.get("class") or "")
@@ -279,9 +292,20 @@ def readings_of(text: str) -> list[Any]:
         styles = (UuidRepresentation.STANDARD, UuidRepresentation.PYTHON_LEGACY)
         found.extend(Binary.from_uuid(parsed, style) for style in styles)
     if text[:1] in '{["':
-        with suppress(ValueError, TypeError, BSONError):
+        with suppress(*_NOT_JSON):
             found.append(json_util.loads(text, json_options=json_util.CANONICAL_JSON_OPTIONS))
-    return found
+    return [one for one in found if _is_storable(one)]
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether a document can have it as its id: what BSON can hold, and MongoDB takes no lists and no patterns."""
+    if isinstance(value, (list, Regex, re.Pattern)):
+        return False
+    try:
+        values.encode_value(value)
+    except (BSONError, ValueError, OverflowError, TypeError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from bson import ObjectId
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext, pgettext_lazy
 
 from django_mongo_history import documents
 from django_mongo_history.admin import values, words
@@ -34,11 +34,11 @@ from django_mongo_history.reading import DocumentHistory, Source, changes_betwee
 from django_mongo_history.reading.source import View
 
 OPERATIONS: Final = {
-    Operation.CREATE: gettext_lazy("created"),
-    Operation.UPDATE: gettext_lazy("changed"),
-    Operation.DELETE: gettext_lazy("deleted"),
-    Operation.BASELINE: gettext_lazy("baseline"),
-    Operation.EXTERNAL: gettext_lazy("external"),
+    Operation.CREATE: pgettext_lazy("history", "created"),
+    Operation.UPDATE: pgettext_lazy("history", "changed"),
+    Operation.DELETE: pgettext_lazy("history", "deleted"),
+    Operation.BASELINE: pgettext_lazy("history", "baseline"),
+    Operation.EXTERNAL: pgettext_lazy("history", "external"),
 }
 MOST_CHANGES: Final = 200
 """Changed paths of one version that a page shows."""

@@ -19,7 +19,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from django_mongo_history.core import elements, values
 from django_mongo_history.core.model import ABSENT, HIDDEN
@@ -95,7 +95,7 @@ def line(value: Any, *, longest: int = _LONGEST_LINE) -> str:
     if value is ABSENT:
         return "–"
     if value is HIDDEN:
-        return _("(hidden)")
+        return pgettext("history", "(hidden)")
     if isinstance(value, Mapping):
         return _fields(len(value))
     if isinstance(value, list):
@@ -135,9 +135,9 @@ def tree(value: Any, *, is_open: bool = False) -> SafeString:
 def side(value: Any) -> SafeString:
     """One side of a change."""
     if value is ABSENT:
-        return format_html('<span class="mh-absent">{}</span>', _("(not there)"))
+        return format_html('<span class="mh-absent">{}</span>', pgettext("history", "(not there)"))
     if value is HIDDEN:
-        return format_html('<span class="mh-hidden">{}</span>', _("(hidden)"))
+        return format_html('<span class="mh-hidden">{}</span>', pgettext("history", "(hidden)"))
     return tree(value, is_open=isinstance(value, (Mapping, list)) and len(value) <= _OPEN_BELOW)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
@@ -38,6 +38,9 @@ class Unknown(Enum):
 
 UNKNOWN: Final = Unknown.UNKNOWN
 
+NOBODY: Final = Context()
+"""Nothing is known of who and why."""
+
 Side = State | bytes | None | Unknown
 """A whole document, `_id` included, as a dict of exact values or as BSON; None: it did not exist; or UNKNOWN."""
 
@@ -63,8 +66,7 @@ class Edit(NamedTuple):
     payload: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """
     One step of an old history: what becomes one version.
 
@@ -73,7 +75,8 @@ class Step:
     the next step, the first live version or the live document begins with; `before` what `edits` undone lead to, else
     the state after the step in front (a first step without any of it becomes a baseline). `gap`: why the rows do not
     determine what they should, empty where they do. `changeset`: what steps of several documents have in common that
-    belong together, any BSON value; None: each by itself.
+    belong together, any BSON value; None: each by itself. `hidden`: dotted database paths that were changed and whose
+    values the rows do not have; those count that the class hides.
     """
 
     rows: Sequence[Row]
@@ -81,9 +84,10 @@ class Step:
     before: Side = UNKNOWN
     after: Side = UNKNOWN
     edits: Sequence[Edit] = ()
-    context: Context = field(default_factory=Context)
+    context: Context = NOBODY
     gap: str = ""
     changeset: Any = None
+    hidden: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,12 @@ class Format(ABC):
     def rows(self) -> Any:
         """The driver's collection of the rows."""
         return self.target.database[self.given["collection"]]
+
+    passing_options: ClassVar[frozenset[str]] = frozenset()
+    """Options that change nothing about the versions, so that each run may have them as it likes."""
+
+    def check_removal(self, document_ids: Iterable[Any]) -> None:  # noqa: B027 - most can make theirs anew
+        """Raises: ConversionError where the versions of one of these documents could not be made anew: its rows are gone."""
 
     @property
     def place(self) -> str:

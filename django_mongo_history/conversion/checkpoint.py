@@ -23,6 +23,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
 
 from django_mongo_history.conversion import owners
 from django_mongo_history.conversion.report import Counts
@@ -98,6 +99,7 @@ class Checkpoint:
                 codec_options=values.EXACT,
                 read_preference=ReadPreference.PRIMARY,
                 read_concern=ReadConcern("local"),
+                write_concern=WriteConcern("majority"),  # of the project's own, some have no answer
             )
 
     # -- the conversion as a whole ---------------------------------------------------------------------------------

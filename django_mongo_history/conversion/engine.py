@@ -145,6 +145,7 @@ class _Resolved:
     after: _Node
     gaps: list[str] = field(default_factory=list)
     is_baseline: bool = False
+    ends_live: bool = False
     is_exact: bool = True
     told: PatchEntries | None = None
 
@@ -267,6 +268,8 @@ class _Conversion:
             one = _Resolved(step, edits, hidden, current, current, [step.gap] if step.gap else [])
             if step.after is not UNKNOWN:
                 self._take_after(one, current)
+            else:
+                one.ends_live = not found and step.before is not UNKNOWN
             if step.before is not UNKNOWN:
                 one.before = self.given(step.before)
             elif step.edits:
@@ -387,12 +390,23 @@ class _Conversion:
             self._emit_one(one, moment, order)
         return last
 
+    def _hidden(self, one: _Resolved) -> tuple[str, ...]:
+        """The hidden paths that changed. An archive may leave all of them out, where the live document has them."""
+        before, after = one.before.whole, one.after.whole
+        hidden = policies.hidden_changes(before, after, self.policy)
+        if hidden and one.ends_live:
+            there = policies.hidden_changes(one.before.image, before, self.policy)
+            hidden = tuple(path for path in hidden if path in there)
+        return hidden
+
     def _emit_one(self, one: _Resolved, at: datetime, order: Timestamp) -> None:
         step, made = one.step, self.made
         hidden, is_silent = one.hidden, bool(step.edits) and not one.edits
         if one.before.whole is not None and one.after.whole is not None:
-            hidden = policies.hidden_changes(one.before.whole, one.after.whole, self.policy)
+            hidden = self._hidden(one)
             is_silent = one.before.digest == one.after.digest and one.before.whole != one.after.whole
+        told = {".".join(path) for path in self.policy.hidden}.intersection(step.hidden)
+        hidden = tuple(sorted(told.union(hidden))) if told else hidden
         is_silent = is_silent and not hidden and not one.is_baseline
         if is_silent:
             made.untracked.extend(row.id for row in step.rows)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from django_mongo_history.conversion.options import Given, Option, text, timezone
 from django_mongo_history.core.model import Context, UserRef
+from django_mongo_history.errors import ConversionError
 
 
 def names(value: Any) -> tuple[str, ...]:
@@ -86,6 +87,17 @@ class Facts:
             elif value is not None:
                 found[path.rpartition(".")[2]] = value
         return found
+
+
+def check_field(rows: Any, given: Given, name: str) -> None:
+    """Raises: ConversionError where no row of a collection has the field that an option names."""
+    path = given[name]
+    if path is not None and rows.find_one({path: {"$exists": True}}, {"_id": 1}) is None:
+        found = ", ".join(sorted(rows.find_one() or {}))
+        raise ConversionError(
+            f"--{name.replace('_', '-')}: no row of {rows.full_name} has {path!r}. The fields of one: {found}.",
+            option=name,
+        )
 
 
 def at(row: Any, path: str) -> Any:

@@ -5,14 +5,15 @@ Note [Rows and documents at one moment]
 The old tracker writes a document first and its rows a moment later, in another collection, without a transaction. So the
 documents are read first, then, a little later, whatever rows came since the stream of rows was opened, and then the
 documents again. Where one has changed meanwhile, all of this is done once more for it: else the rows of the last write
-might be missing, and the write would look as if it had gone past the tracker.
+might be missing, and the write would look as if it had gone past the tracker. Versions are made in between (`look`, `stale`), so
+that nobody waits.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -42,6 +43,19 @@ class Gathered:
     skipped: int = 0
 
 
+@dataclass(slots=True)
+class Looked:
+    """What a first look has shown, by the names of keys. `odd`: keys that are spelled otherwise in the documents."""
+
+    rows: dict[Any, Rows]
+    ids: dict[Any, Any] = field(default_factory=dict)
+    images: dict[Any, bytes] = field(default_factory=dict)
+    entities: dict[Any, Entity] = field(default_factory=dict)
+    odd: list[Any] = field(default_factory=list)
+    skipped: int = 0
+    read_at: float = 0.0
+
+
 class Gathering:
     """Gathers for one source. `now` gives aware moments."""
 
@@ -63,6 +77,39 @@ class Gathering:
             left = self._try(left, found, skipped, opened_at=opened_at, takes_all=last)
         ordered = (found.get(name_of(rows.key)) for rows in some)
         return Gathered([one for one in ordered if one is not None], len(skipped))
+
+    def look(self, some: Sequence[Rows]) -> Looked:
+        """The same at once, of documents that nobody may be writing: `stale` says of which that was not so."""
+        looked = Looked({name_of(rows.key): rows for rows in some})
+        looked.ids = {name: self._format.target.document_id(rows.key) for name, rows in looked.rows.items()}
+        ids = list(looked.ids.values())
+        looked.images = self._images(ids)
+        looked.read_at = time.monotonic()
+        entries = self._entries(ids)
+        for name, document_id in looked.ids.items():
+            place = values.sort_key(document_id)
+            image, rows = looked.images.get(place), looked.rows[name]
+            if not values.same(document_id, rows.key):
+                looked.odd.append(name)
+            elif self._is_meant(image):
+                looked.entities[name] = self._entity(document_id, rows.rows, image, entries.get(place, ()))
+            else:
+                looked.skipped += 1
+        return looked
+
+    def stale(self, looked: Looked, *, opened_at: datetime) -> list[Rows]:
+        """Those that have to be gathered once more: their document has changed since, or rows of theirs have come."""
+        time.sleep(max(0.0, SETTLE_S - (time.monotonic() - looked.read_at)))
+        fresh = self._reader.of_keys([rows.key for rows in looked.rows.values()], since=opened_at - SKEW)
+        again = self._images(list(looked.ids.values()))
+        names = list(looked.odd)
+        for name, document_id in looked.ids.items():
+            place = values.sort_key(document_id)
+            rows = looked.rows[name]
+            has_more = name in fresh and self._joined(rows, fresh[name]) is not rows
+            if name not in looked.odd and (has_more or again.get(place) != looked.images.get(place)):
+                names.append(name)
+        return [looked.rows[name] for name in names]
 
     def _try(
         self,

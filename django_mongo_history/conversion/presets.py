@@ -22,6 +22,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "remote_addr_field": "change_info.remote_addr",
         "reason_field": "change_info.extra.rationale",
         "extra_fields": ("change_info.extra",),
+        "hidden_fields": ("change_info.hidden_cols_changed", "change_info.extra.hidden_cols_changed"),
         "bookkeeping": ("version", "changed", "change_info"),
         "convert_texts": True,
     },

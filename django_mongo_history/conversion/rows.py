@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, cast
 
 import bson
@@ -115,11 +116,14 @@ class CollectionReader:
         if len(known) < len(keys):
             parts = [{"$or": [*parts, {self.key: {"$exists": False}}]}]
         if since is not None:
-            parts.append(self._since(since))
+            parts.append(self._minted_since(since) if self._has_object_ids else self._since(since))
         return {name_of(rows.key): rows for rows in self._grouped(self._found(self._joined(*parts)))}
 
     def changed(self, since: datetime) -> Iterator[Any]:
-        return self._keys(self._joined(self._since(since)), None)
+        asked = self._since(since)
+        minted = self._minted_since(since)
+        either = {"$or": [asked, minted]} if self._has_object_ids and asked != minted else asked
+        return self._keys(self._joined(either), None)
 
     def size(self) -> Size:
         pipeline: list[dict[str, Any]] = [
@@ -129,6 +133,15 @@ class CollectionReader:
         ]
         found = next(iter(self._exact.aggregate(pipeline, allowDiskUse=True)), None)
         return Size(0, 0) if found is None else Size(found["documents"], found["rows"])
+
+    @cached_property
+    def _has_object_ids(self) -> bool:
+        """Whether the rows' ids tell when they were stored: by those there is an index, as there may be none by time."""
+        last = self._exact.find_one({}, {"_id": 1}, sort=[("_id", -1)])
+        return last is not None and isinstance(last["_id"], ObjectId)
+
+    def _minted_since(self, moment: datetime) -> dict[str, Any]:
+        return {"_id": {"$gte": ObjectId.from_datetime(moment)}}
 
     def _joined(self, *parts: Mapping[str, Any]) -> dict[str, Any]:
         conditions = [dict(part) for part in (self._query, *parts) if part]

@@ -7,10 +7,11 @@ portion is being stored the next one is being made.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -23,7 +24,7 @@ from django_mongo_history.conversion.checkpoint import Checkpoint, Lease, Stored
 from django_mongo_history.conversion.engine import Engine, Entity, Made, Rules
 from django_mongo_history.conversion.gathering import SKEW, Gathered, Gathering
 from django_mongo_history.conversion.report import Counts, Report
-from django_mongo_history.conversion.rows import Rows
+from django_mongo_history.conversion.rows import Rows, name_of
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, VersionRecord
 from django_mongo_history.documents import class_name_of
@@ -38,8 +39,10 @@ PORTION: Final = 250
 _MOST_BYTES: Final = 8 * 1024 * 1024
 """Bytes of rows at which a portion ends, however few documents they are of."""
 _POLL_S: Final = 0.1
+_COLLECT_AFTER: Final = 50_000
 
 Progress = Callable[[int], None]
+_Each = tuple[Entity, Made]
 
 
 @dataclass(slots=True)
@@ -103,7 +106,7 @@ class Run:
 
         `since`: begin with those of which a row may have been stored since, if the first pass is over.
         """
-        with _Storing(self._store) as self._storing:
+        with _Storing(self._store) as self._storing, _collecting_less():
             try:
                 count = self._go_on(limit, since)
                 self._flush()
@@ -234,8 +237,8 @@ class Run:
     def _convert(self, lease: Lease, some: list[Rows], opened_at: datetime, *, is_last: bool = True) -> int:
         """Convert a portion of a range; where it is the last one, the range is done when it is stored."""
         noted = len(self.report.bad)
-        gathered = self.gathering.gather(some, opened_at=opened_at)
-        portion = self._make(gathered, catches_up=lease.since is not None)
+        made, skipped = self._made_of(some, opened_at)
+        portion = self._sum(made, skipped, catches_up=lease.since is not None)
         self._flush()
         self._storing.store(portion.records)
         done = self._begun
@@ -257,11 +260,33 @@ class Run:
             (lease, done), self._unfinished = self._unfinished, None
             self._record.finish(lease, done.counts, done.bad, done.found)
 
-    def _make(self, gathered: Gathered, *, catches_up: bool = False) -> _Portion:
-        """The versions of a portion. `catches_up`: what was there before is counted already."""
-        portion = _Portion(Counts(skipped=0 if catches_up else gathered.skipped))
-        for entity in gathered.entities:
-            made = self.engine.convert(entity)
+    def _made_of(self, some: list[Rows], opened_at: datetime) -> tuple[list[_Each], int]:
+        """
+        What becomes of these documents, and how many of them are not meant.
+
+        See Note [Rows and documents at one moment].
+        """
+        looked = self.gathering.look(some)
+        made = {name: (entity, self.engine.convert(entity)) for name, entity in looked.entities.items()}
+        skipped = looked.skipped
+        stale = self.gathering.stale(looked, opened_at=opened_at)
+        again: list[_Each] = []
+        if stale:
+            for rows in stale:
+                made.pop(name_of(rows.key), None)
+            gathered = self.gathering.gather(stale, opened_at=opened_at)
+            skipped += gathered.skipped
+            again = [(entity, self.engine.convert(entity)) for entity in gathered.entities]
+        return [*made.values(), *again], skipped
+
+    def _make(self, gathered: Gathered) -> _Portion:
+        """The versions of what was gathered."""
+        return self._sum([(one, self.engine.convert(one)) for one in gathered.entities], gathered.skipped)
+
+    def _sum(self, each: Sequence[_Each], skipped: int, *, catches_up: bool = False) -> _Portion:
+        """A portion of these. `catches_up`: what was there before is counted already."""
+        portion = _Portion(Counts(skipped=0 if catches_up else skipped))
+        for entity, made in each:
             portion.records.extend(made.records)
             portion.found += bool(made.records)
             if made.steps or made.told:
@@ -340,6 +365,20 @@ class _Stream:
     def close(self) -> None:
         with suppress(AttributeError):
             self._found.close()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _collecting_less() -> Iterator[None]:
+    """
+    Rows and states are many small objects without cycles, which live for a portion: looking for cycles among them again
+    and again took a seventh of the time.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(max(thresholds[0], _COLLECT_AFTER), *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 class _Storing:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 from bson.timestamp import Timestamp
@@ -98,8 +98,7 @@ def record_baseline(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Sides:
+class Sides(NamedTuple):
     """
     What an old history says of one write, pruned already: the state on both sides, None where there was no document.
 

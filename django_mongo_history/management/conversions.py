@@ -17,6 +17,34 @@ from django_mongo_history.management import arguments
 Given = dict[str, Any]
 
 _RESERVED: Final = frozenset({"document", "using", "option", "source"})
+_TAKEN: Final = frozenset(
+    (
+        *(
+            "chunked",
+            "chunk_size",
+            "until_done",
+            "update_from",
+            "dry_run",
+            "verify",
+            "status",
+            "restart",
+            "json",
+            "interactive",
+        ),
+        *(
+            "version",
+            "verbosity",
+            "settings",
+            "pythonpath",
+            "traceback",
+            "no_color",
+            "force_color",
+            "skip_checks",
+            "help",
+        ),
+    )
+)
+"""Names under which the parser has values of its own."""
 
 
 def add_options(parser: CommandParser) -> None:
@@ -180,5 +208,5 @@ def _options() -> dict[str, tuple[Option, list[str]]]:
 
 
 def _place(name: str) -> str:
-    """Where the parser puts it: formats may call theirs what the command calls one of its own."""
-    return f"of_format_{name}"
+    """Where the parser puts it: under its own name, unless the command or Django has something else there."""
+    return f"of_format_{name}" if name in _TAKEN else name

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any, Final
 
-from bson import MaxKey, MinKey, ObjectId
+from bson import MaxKey, MinKey, ObjectId, Regex
 from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -396,7 +396,7 @@ def _filter(query: Query) -> dict[str, Any]:
     if query.document_id is not ABSENT:
         wanted["document_id"] = {"$eq": query.document_id}
     if query.document_ids is not None:
-        wanted.setdefault("document_id", {})["$in"] = list(query.document_ids)
+        wanted.setdefault("document_id", {})["$in"] = _as_values(query.document_ids)
     if query.classes is not None:
         wanted["document_class"] = {"$in": list(query.classes)}
     if query.changeset is not None:
@@ -413,6 +413,15 @@ def _filter(query: Query) -> dict[str, Any]:
     return wanted
 
 
+def _as_values(wanted: Sequence[Any]) -> list[Any]:
+    """What `$in` compares as it is. Patterns it would match, and operators it refuses: no `_id` is either of them."""
+    return [one for one in wanted if not (isinstance(one, (Regex, re.Pattern)) or _is_operator(one))]
+
+
+def _is_operator(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(str(key).startswith("$") for key in value)
+
+
 def _context_filter(query: Query) -> dict[str, Any]:
     reason: dict[str, Any] = {}
     if query.reason is not None:
@@ -423,7 +432,7 @@ def _context_filter(query: Query) -> dict[str, Any]:
         "context.reason": reason or None,
         "context.remote_addr": None if query.remote_addr is None else {"$eq": query.remote_addr},
         "context.user.label": None if query.user_label is None else {"$eq": query.user_label},
-        "context.user.pk": None if query.user_keys is None else {"$in": list(query.user_keys)},
+        "context.user.pk": None if query.user_keys is None else {"$in": _as_values(query.user_keys)},
     }
     return {name: wanted for name, wanted in found.items() if wanted is not None}
 

@@ -44,7 +44,7 @@ def encode_all(records: Iterable[VersionRecord]) -> Iterator[list[bytes]]:
     shared = None
     for record in records:
         if shared is None or not shared.is_of(record):
-            shared = _Shared(record)
+            shared = _Shared(record, shared)
         head, payload = _head(record, shared), _payload(record)
         row = elements.enclose([*head, *payload])
         yield [row] if len(row) <= LARGEST_ROW else _parts(record, head, payload)
@@ -98,18 +98,18 @@ def decode(row: bytes, further: Sequence[bytes] = ()) -> VersionRecord | Unreada
 class _Shared:
     """What versions of one call have in common, laid out as it stands in their rows."""
 
-    __slots__ = ("before_digests", "before_id", "behind_digests", "record")
+    __slots__ = ("before_digests", "before_id", "behind_digests", "context", "record")
 
-    def __init__(self, record: VersionRecord) -> None:
+    def __init__(self, record: VersionRecord, last: _Shared | None = None) -> None:
         self.record = record
-        self.before_id = _fields(format=FORMAT, collection=record.collection)
+        self.before_id = _place_fields(record.collection)
         self.before_digests = _fields(order=record.order, at=record.at, operation=record.operation.value)
-        self.behind_digests = _fields(
-            document_class=record.document_class,
-            policy=record.policy,
-            changeset=record.changeset,
-            context=record.context.to_bson(),
-        )
+        if last is not None and last.record.context is record.context:
+            self.context: bytes = last.context
+        else:
+            self.context = _fields(context=record.context.to_bson())
+        rules = _rules_fields(record.document_class, record.policy)
+        self.behind_digests = rules + _fields(changeset=record.changeset) + self.context
 
     def is_of(self, record: VersionRecord) -> bool:
         """Whether the record has the same: where equal values may be of different BSON types, the very same."""
@@ -152,6 +152,16 @@ def _head(record: VersionRecord, shared: _Shared) -> list[bytes]:
 
 def _fields(**named: Any) -> bytes:
     return values.encode(named)[4:-1]
+
+
+@lru_cache(maxsize=1024)
+def _place_fields(collection: str) -> bytes:
+    return _fields(format=FORMAT, collection=collection)
+
+
+@lru_cache(maxsize=1024)
+def _rules_fields(document_class: str, policy: str) -> bytes:
+    return _fields(document_class=document_class, policy=policy)
 
 
 def _digest_field(name: bytes, digest: bytes | None) -> bytes:

@@ -26,7 +26,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--only", metavar="NAME", help="one page alone, such as admin-changes")
     parser.add_argument("--png", action="store_true", help="as PNG, for looking at; the docs have WebP")
-    parser.add_argument("--language", default="en", metavar="CODE", help="of the pages (default: %(default)s)")
+    parser.add_argument(
+        "--language", default="en", metavar="CODE", help="of the pages (default: %(default)s)"
+    )
     parser.add_argument("--width", type=int, default=1200, help="of the window (default: %(default)s)")
     return parser.parse_args(argv)
 

@@ -18,7 +18,12 @@ from management.servers import ReplicaSet
 USER = "elin"
 PASSWORD = "only-for-pictures"  # noqa: S105 - of a site that lives for a minute on this machine
 START = datetime(2025, 9, 3, 7, 40, tzinfo=UTC)
-PEOPLE = (("anna", "192.0.2.14"), ("bilal", "192.0.2.23"), ("chloe", "198.51.100.7"), ("daichi", "203.0.113.88"))
+PEOPLE = (
+    ("anna", "192.0.2.14"),
+    ("bilal", "192.0.2.23"),
+    ("chloe", "198.51.100.7"),
+    ("daichi", "203.0.113.88"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ def _by_hand(clock: Clock, people: list[tuple[Any, str]]) -> dict[str, Any]:
     edits: list[tuple[Any, str, str, Callable[[Any], None]]] = [
         (anna, home, "The name that the sign has", lambda one: _name(one, f"{one.name} International")),
         (bilal, office, "", lambda one: _move(one, 0.0125)),
-        (chloe, away, "Ticket 2231: renamed in honour of its founder", lambda one: _rename(one)),
+        (chloe, away, "Ticket 2231: renamed in honour of its founder", _rename),
         (daichi, office, "Codes of the new register", lambda one: setattr(one, "codes", [*one.codes, "ZZ9"])),
         (anna, home, "Moved to the next time zone", lambda one: setattr(one, "tz", "Europe/Oslo")),
     ]
@@ -132,7 +137,9 @@ def _by_hand(clock: Clock, people: list[tuple[Any, str]]) -> dict[str, Any]:
             edit(busy)
             busy.save()
         clock.wait(hours=5, minutes=21)
-    with changeset(user=bilal, remote_addr=office, reason="Import of the northern register", batch=17) as accident:
+    with changeset(
+        user=bilal, remote_addr=office, reason="Import of the northern register", batch=17
+    ) as accident:
         for airport in Airport.objects(iata__exists=True).order_by("pk").limit(5):
             airport.city = (airport.city or "").upper()
             airport.tz = "Etc/UTC"

@@ -43,9 +43,11 @@ def take_all(
 
 
 def _logged_in(browser: Browser, site: Site, look: Look, scheme: Literal["light", "dark"]) -> BrowserContext:
-    size = {"width": look.width, "height": 800}
     context = browser.new_context(
-        viewport=size, color_scheme=scheme, reduced_motion="reduce", timezone_id="UTC"  # type: ignore[arg-type]
+        viewport={"width": look.width, "height": 800},
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        timezone_id="UTC",
     )
     page = context.new_page()
     page.goto(f"{site.url}/admin/login/")

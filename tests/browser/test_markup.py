@@ -35,7 +35,7 @@ BAD_LINKS = """() => [...document.querySelectorAll("[href], [src], [action]")].f
 def test_markup_never_runs(visit: Visit, markup: str) -> None:
     """In a value, a key, an id, a name of a user, an address, a reason, what stands with the changeset, and in filters."""
     user = User.objects.create_superuser(markup, password="secret", first_name=markup[:30])
-    with changeset(user=user, remote_addr=markup, reason=markup, **{"note": markup}):
+    with changeset(user=user, remote_addr=markup, reason=markup, note=markup):
         Pier(name=markup, depth=1.0).save()
         ferry = Ferry(number=markup, name=markup, log=f"{markup} and so much more than that", secret=markup)
         ferry.route = {_key(markup): [markup, {_key(markup): markup}]}

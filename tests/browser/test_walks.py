@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 from django.contrib.auth.models import User
+from playwright.sync_api import expect
 
 from django_mongo_history import history_of
 from django_mongo_history.admin import history_url
@@ -143,14 +143,26 @@ def test_who_may_only_look_can_only_look(visit: Visit, harbour: dict[str, Any]) 
     """No page has a button or a link that leads to a change, and a POST by hand, token and all, is refused."""
     visitor = visit(user=user_with("view"))
     pages = every_page(changeset=harbour["mistake"])
-    ways_back = {"revert", "preview", "preview of a changeset", "preview in conflict", "documents to a moment"}
+    ways_back = {
+        "revert",
+        "preview",
+        "preview of a changeset",
+        "preview in conflict",
+        "documents to a moment",
+    }
     before = [one.to_mongo() for one in [*Ferry.objects, *Pier.objects]]
     for name, path in pages.items():
         if name in ways_back:
             assert visitor.context.request.get(path).status == 403, name
             continue
         visitor.open(path)
-        for way in (".mh-link-revert", ".mh-link-take-back", ".mh-actions", ".action-select", ".mh-link-export"):
+        for way in (
+            ".mh-link-revert",
+            ".mh-link-take-back",
+            ".mh-actions",
+            ".action-select",
+            ".mh-link-export",
+        ):
             assert visitor.page.locator(way).count() == 0, (name, way)
         assert visitor.page.locator(".mh-main form[method=post]:has(button, input[type=submit])").count() == 0
     ids = [str(version.id) for version in history_of(Ferry, 1)]
@@ -159,7 +171,10 @@ def test_who_may_only_look_can_only_look(visit: Visit, harbour: dict[str, Any]) 
     assert visitor.post(f"{own}revert/", version=ids[0], **sent) == 403
     assert visitor.post(page("take_back"), version=ids[1], **sent) == 403
     assert visitor.post(page("take_back_changeset", harbour["mistake"]), **sent) == 403
-    assert visitor.post(page("revert_documents", "Ferry"), key=own.split("/")[-2], at="2000-01-01", **sent) == 403
+    assert (
+        visitor.post(page("revert_documents", "Ferry"), key=own.split("/")[-2], at="2000-01-01", **sent)
+        == 403
+    )
     assert [one.to_mongo() for one in [*Ferry.objects, *Pier.objects]] == before
 
 
@@ -169,7 +184,9 @@ def test_the_hand_made_post_is_a_good_one(visit: Visit, harbour: dict[str, Any],
     visitor.open(page("changelist"))
     version = str(history_of(Ferry, 1)[0].id)
     sent = {"version": version, "reason": "mine", "confirm": "1", "digest": "0" * 64}
-    assert visitor.post(f"{history_url(Ferry, 1)}revert/", **sent) == 200  # and the preview again: the digest is wrong
+    assert (
+        visitor.post(f"{history_url(Ferry, 1)}revert/", **sent) == 200
+    )  # and the preview again: the digest is wrong
 
 
 def test_the_list_is_paged(visit: Visit, harbour: dict[str, Any], admin_user: User) -> None:

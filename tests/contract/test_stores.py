@@ -11,7 +11,7 @@ from typing import Any
 
 import mongomock
 import pytest
-from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId
+from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex
 from bson.timestamp import Timestamp
 from pymongo import MongoClient
 from pymongo.collection import Collection
@@ -489,6 +489,11 @@ def test_found_versions_are_sorted_by_moment_and_id(store: Store, newest_first: 
         Query(changeset={"$exists": True}),  # type: ignore[arg-type]
         Query(document_id=OPERATOR),
         Query(document_id={"$exists": True}),
+        Query(document_ids=(OPERATOR, Regex("."))),
+        Query(user_keys=(OPERATOR, Regex("."))),
+        Query(user_label=OPERATOR),  # type: ignore[arg-type]
+        Query(remote_addr=OPERATOR),  # type: ignore[arg-type]
+        Query(reason_part=".*"),
     ],
     ids=repr,
 )

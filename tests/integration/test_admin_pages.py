@@ -32,7 +32,7 @@ class Quay(mongoengine.Document):
     meta = {"collection": "quays"}
 
 
-class Freight(mongoengine.EmbeddedDocument):
+class Lading(mongoengine.EmbeddedDocument):
     what = fields.StringField()
     tons = fields.IntField()
 
@@ -44,7 +44,7 @@ class Steamer(mongoengine.Document):
     name = fields.StringField(db_field="n")
     log = fields.StringField()
     secret = fields.StringField()
-    cargo = fields.EmbeddedDocumentListField(Freight)
+    cargo = fields.EmbeddedDocumentListField(Lading)
     notes = fields.DictField()
     quay = fields.ReferenceField(Quay)
     anything = fields.DynamicField()
@@ -312,7 +312,7 @@ def test_every_bson_type_is_shown_as_what_it_is(staff: Client) -> None:
 
 def test_changes_stand_side_by_side(staff: Client) -> None:
     """Path by path, list elements and embedded documents too; lists and documents fold; what is not there says so."""
-    Steamer(number=1, cargo=[Freight(what="tea", tons=3)], notes={"a": {"b": 1}}).save()
+    Steamer(number=1, cargo=[Lading(what="tea", tons=3)], notes={"a": {"b": 1}}).save()
     Steamer.objects(number=1).update(__raw__={"$set": {"cargo.0.tons": 4, "notes.a.c": [1, {"d": 2}]}})
     text = text_of(staff, history_url(Steamer, 1))
     assert "cargo.0.tons" in text

@@ -243,9 +243,8 @@ def test_entries_that_come_after_a_strip(database: Any) -> None:
     made.update(BEGIN)
     assert database["old_people"].find_one() == {**one.state, "city": "late", "history": {}}
     cities = [state["city"] for state in states(one.state["_id"])]
-    assert cities[-1] == "late" and cities[: len(one.states)] == [
-        state["city"] for _at, _user, state in one.states
-    ]
+    assert cities[-1] == "late"
+    assert cities[: len(one.states)] == [state["city"] for _at, _user, state in one.states]
     assert made.convert(5) == 0
 
 
@@ -259,20 +258,20 @@ def test_strip_leaves_documents_of_untracked_classes(database: Any) -> None:
     assert database["old_people"].find_one() == one.state
 
 
-def test_lists_that_lose_their_oldest_entries(database: Any) -> None:
+def test_lists_that_lose_their_oldest_entries(list_untracked: Any) -> None:
     """A list of a limited length: what fell out of it stays converted, nothing is converted twice."""
     one = Tracked()
     for number in range(4):
         one.save("u", city=f"c{number}")
-    database["old_people"].insert_one(deepcopy(one.state))
+    list_untracked["old_people"].insert_one(deepcopy(one.state))
     made = converter()
     made.convert_all()
     one.save("u", city="c4")
     one.state["history"]["changes"] = one.state["history"]["changes"][2:]
-    database["old_people"].replace_one({"_id": one.state["_id"]}, deepcopy(one.state))
+    list_untracked["old_people"].replace_one({"_id": one.state["_id"]}, deepcopy(one.state))
     made.update(BEGIN)
     assert [state["city"] for state in states(one.state["_id"])] == ["c", "c0", "c1", "c2", "c3", "c4"]
-    assert database["document_history"].count_documents({}) == 5
+    assert list_untracked["document_history"].count_documents({}) == 5
 
 
 def test_a_write_past_the_list_is_a_gap(database: Any) -> None:
@@ -323,7 +322,7 @@ def test_a_tracked_list_of_hidden_values_is_refused(mongodb: Any) -> None:
     with configured():
         track(OldPerson, hidden=["password"])
         try:
-            with pytest.raises(ConversionError, match="Add 'history.changes' to its `untracked`"):
+            with pytest.raises(ConversionError, match=r"Add 'history\.changes' to its `untracked`"):
                 converter().convert_all()
         finally:
             untrack(OldPerson)
@@ -402,7 +401,8 @@ def test_found_by_itself(database: Any) -> None:
     database["old_people"].insert_one(deepcopy(document))
     answer = run("history_convert", "--no-input")
     assert answer.error is None, answer.error
-    assert "old_people audit" in answer.out and answer.lines[-1] == "1"
+    assert "old_people audit" in answer.out
+    assert answer.lines[-1] == "1"
     assert [version.at for version in history_of(OldPerson, one.state["_id"])] == [
         at for at, _user, _state in one.states
     ]
@@ -413,6 +413,7 @@ def test_the_command_asks(database: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     one = random_person(random.Random(1))
     database["old_people"].insert_one(deepcopy(one.state))
     asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "no")
     out = io.StringIO()
     arguments = [
@@ -429,7 +430,8 @@ def test_the_command_asks(database: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "history.changes is removed" in out.getvalue() + "".join(asked)
     assert database["old_people"].find_one() == one.state
     answer = run(*arguments, "--no-input")
-    assert answer.error is None and answer.lines[-1] == "1"
+    assert answer.error is None
+    assert answer.lines[-1] == "1"
     assert database["old_people"].find_one()["history"] == {}
 
 
@@ -443,5 +445,5 @@ def test_bad_input(database: Any) -> None:
         (["--list-field", "history.changes", "--changes-field", "all"], "no entry of"),
     ):
         answer = run("history_convert", "embedded-changes", "--document", LABEL, "--no-input", *arguments)
-        assert answer.error is not None and said in str(answer.error), (arguments, answer.error)
+        assert said in str(answer.error), (arguments, answer.error)
     assert database["document_history"].count_documents({}) == 0

@@ -29,6 +29,7 @@ from django_mongo_history.core import values
 from tests.commanding import stored
 from tests.judge import HISTORY, configured, tracking
 from tests.old_histories import OldTracker, State, last_states, store
+from tests.versions import NEEDS_BIND
 
 
 class PromisedCup(mongoengine.Document):
@@ -606,15 +607,17 @@ def test_on_a_server_without_transactions(standalone_mongodb: Any) -> None:
         assert converter().verify().is_ok
 
 
+@NEEDS_BIND
 def test_not_inside_of_a_transaction(database: Any) -> None:
     """Versions would be stored outside of it."""
     store(database, shelf([1]), cups([1]))
-    client = database.client
-    if not hasattr(client.start_session(), "bind"):
-        pytest.fail("this test needs PyMongo 4.17")
-    with client.start_session() as session, session.bind(), session.start_transaction():
-        with pytest.raises(ConversionError, match="inside of a transaction"):
-            converter().convert_all()
+    with (
+        database.client.start_session() as session,
+        session.bind(),
+        session.start_transaction(),
+        pytest.raises(ConversionError, match="inside of a transaction"),
+    ):
+        converter().convert_all()
 
 
 def test_times_of_any_year(database: Any) -> None:

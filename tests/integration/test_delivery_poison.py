@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import bson
@@ -32,6 +34,7 @@ from django_mongo_history.errors import DeliveryError, StoreError
 from management.mongod import HOST
 from tests.celery_parts import MakeWorker, connected_app, eventually
 from tests.commanding import run
+from tests.conftest import CLIENT_OPTIONS
 from tests.fault import delivery_load as loads
 from tests.judge import RAW, configured, tracking
 
@@ -72,6 +75,15 @@ def by_outbox(mongodb: Mongo) -> Iterator[None]:
 def queue(broker_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(broker_url) as client:
         yield client
+
+
+@pytest.fixture
+def roomy(mongodb: Mongo) -> Iterator[None]:
+    """The server of the tests has too small a cache to take 9 MB with its version in one transaction."""
+    set_parameter = partial(mongodb.client.admin.command, "setParameter", 1)
+    set_parameter(wiredTigerEngineRuntimeConfig="cache_size=1GB")
+    yield
+    set_parameter(wiredTigerEngineRuntimeConfig="cache_size=256MB")
 
 
 def refuse(mongodb: Mongo, *numbers: int) -> None:
@@ -146,11 +158,11 @@ def test_tries_are_counted_and_spaced(by_outbox: None, mongodb: Mongo) -> None:
     assert pauses == [4, 8, 16, 32, 64, 128, 256]
     assert moving.sweep(depot).dead == 1
     assert counts(mongodb) == (0, 0, 1)
-    assert moving.revive(depot).dead == 1
+    assert moving.revive(depot, runtime.depot).dead == 1
     (letter,) = depot.dead_letters.letters()
     assert letter.tries == depot.tries + 1
     refuse(mongodb)
-    assert moving.revive(depot).stored == 1
+    assert moving.revive(depot, runtime.depot).stored == 1
     assert counts(mongodb) == (1, 0, 0)
     assert operations(1) == ["create"]
 
@@ -169,30 +181,29 @@ def test_one_of_many_is_refused(by_outbox: None, mongodb: Mongo) -> None:
     assert stored == rows
 
 
-def test_large_versions_are_laid_aside_and_come_back(by_outbox: None, mongodb: Mongo) -> None:
+def test_large_versions_are_laid_aside_and_come_back(roomy: None, by_outbox: None, mongodb: Mongo) -> None:
     """Over 8 MB, in parts: whole in the outbox, in the dead letters, and in the store."""
     Toxin(number=1, body="x" * 9_000_000).save()
-    Toxin.objects(number=1).update(set__body="y" * 9_000_000)
-    whole = dict(the_depot().outbox.packets())
-    assert [len(packet) > 1 for packet in whole.values()] == [True, True]
+    ((version_id, packet),) = the_depot().outbox.packets()
+    assert len(packet) > 1
     refuse(mongodb, 1)
     depot = replace(the_depot(), tries=1)
-    assert moving.sweep(depot).dead == 2
-    assert {letter.id: list(letter.packet) for letter in depot.dead_letters.letters()} == {
-        version_id: list(packet) for version_id, packet in whole.items()
-    }
+    assert moving.sweep(depot).dead == 1
+    assert mongodb[OUTBOX].count_documents({}) == 0
+    (letter,) = depot.dead_letters.letters()
+    assert (letter.id, list(letter.packet)) == (version_id, list(packet))
+    assert moving.revive(depot, runtime.depot).dead == 1
     refuse(mongodb)
-    mongodb[HISTORY].delete_many({})
-    assert moving.revive(depot).stored == 2
+    assert moving.revive(depot, runtime.depot).stored == 1
     assert (mongodb[OUTBOX].count_documents({}), mongodb[DEAD].count_documents({})) == (0, 0)
-    assert [len(version["body"]) for version in history_of(Toxin, 1)] == [9_000_000] * 2
-    assert [version["body"][0] for version in history_of(Toxin, 1)] == ["x", "y"]
+    assert mongodb[HISTORY].count_documents({}) == len(packet)
+    assert [len(version["body"]) for version in history_of(Toxin, 1)] == [9_000_000]
 
 
 def test_a_store_that_cannot_be_reached_is_waited_for(by_outbox: None, mongodb: Mongo) -> None:
     """No try is counted, nothing is laid aside."""
     Toxin(number=1).save()
-    fail = {"failCommands": ["insert"], "errorCode": 11600, "namespace": f"{mongodb.name}.{HISTORY}"}
+    fail = {"failCommands": ["insert"], "errorCode": 262, "namespace": f"{mongodb.name}.{HISTORY}"}
     the_depot().store_of(f"{mongodb.name}.toxin")
     mongodb.client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fail})
     try:
@@ -273,6 +284,24 @@ def test_dead_messages_stay_until_somebody_looks(by_outbox: None, mongodb: Mongo
         assert said.error is not None
         assert "its format is '99'" in said.err
         assert counts(mongodb)[2] == 1
+
+
+def test_a_message_for_a_connection_that_comes_later(by_outbox: None, mongodb: Mongo) -> None:
+    """Laid aside while nobody knows it; stored once somebody does."""
+    Toxin(number=1).save()
+    ((version_id, packet),) = the_depot().outbox.packets()
+    the_depot().outbox.remove({version_id: packet})
+    depot = the_depot()
+    moving.bury_message(depot, Message("later", mongodb.name, tuple(packet)).to_json(), "no such connection")
+    assert moving.revive(depot, runtime.depot).dead == 1
+    assert counts(mongodb) == (0, 0, 1)
+    mongoengine.connect(mongodb.name, alias="later", host=os.environ["MONGODB_URI"], **CLIENT_OPTIONS)
+    try:
+        assert moving.revive(depot, runtime.depot).stored == 1
+    finally:
+        mongoengine.disconnect("later")
+    assert counts(mongodb) == (1, 0, 0)
+    assert operations(1) == ["create"]
 
 
 def test_rows_of_a_later_format_wait_in_the_outbox_for_a_later_release(
@@ -473,7 +502,7 @@ def test_rows_keep_their_bytes(by_outbox: None, mongodb: Mongo) -> None:
     assert list(again) == list(packet)
     moving.sweep(depot, with_postponed=True)
     refuse(mongodb)
-    assert moving.revive(depot).stored == 1
+    assert moving.revive(depot, runtime.depot).stored == 1
     found = mongodb.get_collection(HISTORY, codec_options=RAW).find_one({"_id": version_id})
     assert isinstance(found, RawBSONDocument)
     assert bytes(found.raw) == packet[-1]

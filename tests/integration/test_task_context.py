@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -14,7 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mongoengine
 import pytest
+import redis
 from bson import Decimal128, Int64, ObjectId
 from celery import Celery, chain
 from django.test import override_settings
@@ -22,6 +26,7 @@ from pymongo.database import Database
 
 from django_mongo_history import (
     ReasonRequiredError,
+    RecordChanges,
     changeset,
     changesets,
     history_of,
@@ -30,15 +35,18 @@ from django_mongo_history import (
     task_context,
 )
 from django_mongo_history.context import (
+    Inherited,
+    begin_task,
     capture_context,
     current_changeset,
     decode_header,
     encode_header,
+    end_task,
     inheritance,
     open_changeset,
 )
 from django_mongo_history.context.frames import Frame, current
-from django_mongo_history.core.model import Context, TaskRef, UserRef
+from django_mongo_history.core.model import Context, RequestRef, TaskRef, UserRef
 from management import cli
 from testproject.airports.documents import Country
 from testproject.airports.tasks import rename_country
@@ -755,6 +763,26 @@ class TestReading:
         assert f"by visitor 1 in {rename_country.name}" in capsys.readouterr().out
 
 
+class TaskShelf(RecordChanges, mongoengine.Document):
+    """Keeps its latest who and when on itself."""
+
+    label = mongoengine.StringField(primary_key=True)
+    meta = {"collection": "task_shelf"}
+
+
+def test_the_latest_on_the_document_itself_has_whom_the_task_has(mongodb: Database[dict[str, Any]]) -> None:
+    """`RecordChanges` finds the user as versions do, and leaves request and task out alike."""
+    told = Context(UserRef(7, "ann"), ADDRESS, "why", request=RequestRef("r-17"))
+    begin_task(TaskRef("t-1", "shop.tasks.move"), Inherited(told))
+    shelf = TaskShelf(label="A").save()
+    end_task("t-1")
+    assert shelf.change_info == {
+        "user": {"pk": 7, "label": "ann", "model": None},
+        "remote_addr": ADDRESS,
+        "reason": "why",
+    }
+
+
 def encode_header_of(user: str) -> str:
     with changeset(user=user):
         inherited = inheritance()
@@ -768,20 +796,12 @@ def published(publish: Callable[[], Any]) -> dict[str, Any]:
 
 
 def message_of(publish: Callable[[], Any]) -> dict[str, Any]:
-    from celery import signals
-
-    found: list[dict[str, Any]] = []
-
-    def receive(headers: dict[str, Any], body: Any, **_: Any) -> None:
-        found.append({"headers": dict(headers), "embedded": body[2]})
-
-    signals.after_task_publish.connect(receive)
-    try:
-        publish()
-    finally:
-        signals.after_task_publish.disconnect(receive)
-    (message,) = found
-    return message
+    """The same and what lies beside the arguments, as the broker has it."""
+    publish()
+    with redis.Redis.from_url(os.environ["CELERY_BROKER_URL"]) as client:
+        (raw,) = client.lrange("celery", 0, -1)
+    message = json.loads(raw)
+    return {"headers": message["headers"], "embedded": json.loads(base64.b64decode(message["body"]))[2]}
 
 
 def test_signals_are_connected_once(celery_app: Celery) -> None:

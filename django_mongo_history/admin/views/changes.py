@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 from pymongo.errors import ExecutionTimeout
 
 from django_mongo_history.admin.access import EXPORT, VIEW, Access, Asked
@@ -39,7 +40,7 @@ def changes(admin: Asked, request: HttpRequest) -> TemplateResponse:
     here = request.get_full_path()
     rows = [row_of_record(access, source, record, back=here) for source, record in pages.found]
     context: dict[str, Any] = {
-        "title": _("All changes"),
+        "title": pgettext("history", "All changes"),
         "form": form,
         "filters": [form[name] for name in NAMES],
         "is_filtered": form.is_used,

@@ -95,7 +95,7 @@ def visible_drops(access: Access, own: ObjectId) -> list[Drop]:
 
 def is_visible(access: Access, drop: Drop) -> bool:
     """Whether the user may see all that was in a dropped collection, whatever its documents were."""
-    return all(access.scope.shows_all_of(source.tracked.document_class) for source in drop.sources)
+    return all(access.sees_all_of(source) for source in drop.sources)
 
 
 def _drop_row(drop: Drop) -> dict[str, Any]:

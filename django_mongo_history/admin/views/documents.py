@@ -9,16 +9,18 @@ from typing import Any, Final
 
 from bson import json_util
 from django import forms
+from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext, pgettext_lazy
 
 from django_mongo_history.admin import values
 from django_mongo_history.admin.access import REVERT, Access, Asked
 from django_mongo_history.admin.exporting import JSON
+from django_mongo_history.admin.filters import EARLIEST, LATEST
 from django_mongo_history.admin.rows import (
     MOST_CHANGES,
     class_label,
@@ -60,10 +62,16 @@ class MomentForm(forms.Form):
 
     at = forms.DateTimeField(
         required=False,
-        label=gettext_lazy("Moment"),
+        label=pgettext_lazy("history", "Moment"),
         widget=DateTimeLocal(),
         help_text=gettext_lazy("in your time zone"),
     )
+
+    def clean_at(self) -> datetime | None:
+        given: datetime | None = self.cleaned_data["at"]
+        if given is not None and not EARLIEST <= given.year <= LATEST:
+            raise ValidationError(_("This moment is out of range."))
+        return given
 
 
 def document(admin: Asked, request: HttpRequest, name: str, key: str) -> TemplateResponse:
@@ -106,7 +114,7 @@ def compare(admin: Asked, request: HttpRequest, name: str, key: str) -> Template
     except BrokenChainError as error:
         problem = str(error)
     context = {
-        **about(access, history, _("Compare")),
+        **about(access, history, pgettext("history", "Compare")),
         "left": _side_row(access, history, left),
         "right": _side_row(access, history, right),
         "diff": diff,
@@ -134,7 +142,7 @@ def state(admin: Asked, request: HttpRequest, name: str, key: str) -> TemplateRe
     address = _address(access, history)
     number = 0 if index is None else index + 1
     context = {
-        **about(access, history, _("State")),
+        **about(access, history, pgettext("history", "State")),
         "moment_form": form,
         "index": index,
         "number": number,
@@ -272,7 +280,7 @@ def choices_of(history: DocumentHistory, *also: int | None) -> list[tuple[str, s
     named = [
         (str(history.steps[place].id), f"{place + 1}{_when(history.steps[place].at)}") for place in places
     ]
-    return [(NOW, _("now")), *named]
+    return [(NOW, pgettext("history", "now")), *named]
 
 
 def _when(at: datetime | None) -> str:
@@ -295,7 +303,9 @@ def exact_moment(text: str) -> datetime | None:
         found = parse_datetime(text.strip())
     except ValueError:
         return None
-    return found if found is not None and found.utcoffset() is not None else None
+    if found is None or found.utcoffset() is None or not EARLIEST <= found.year <= LATEST:
+        return None
+    return found
 
 
 def _patch_json(history: DocumentHistory, index: int) -> str:

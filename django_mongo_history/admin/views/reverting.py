@@ -22,7 +22,7 @@ from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_lazy
 
 from django_mongo_history import conf, context, documents, revert
 from django_mongo_history.admin import values
@@ -74,7 +74,7 @@ class ReasonForm(forms.Form):
     """Why. Kept with every version that is made."""
 
     reason = forms.CharField(
-        label=gettext_lazy("Reason"),
+        label=pgettext_lazy("history", "Reason"),
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text=gettext_lazy("Kept with the new versions, for those who come later."),
@@ -186,9 +186,11 @@ def take_back(admin: Asked, request: HttpRequest) -> HttpResponseBase:
         return HttpResponseRedirect(access.addresses.of("changelist"))
     _check_count(names, MOST_SELECTED)
     if not all(map(ObjectId.is_valid, names)):
+        access.require(REVERT)
         raise Http404(_("There is no such version."))
     found = records_named(access.sources, [ObjectId(one) for one in names])
     if len(found) != len(names):
+        access.require(REVERT)
         raise Http404(_("There is no such version."))
     if not all(access.sees_record(source, record, REVERT) for source, record in found):
         raise PermissionDenied
@@ -298,7 +300,7 @@ def _choose(
     except BrokenChainError as error:
         problem = problem or str(error)
     page = {
-        **about(access, history, _("Revert")),
+        **about(access, history, pgettext("history", "Revert")),
         "choices": [one for one in choices_of(history, index) if one[0] != "now"],
         "chosen": str(history.steps[index].id),
         "row": row_of_step(access, history, index, most=0),

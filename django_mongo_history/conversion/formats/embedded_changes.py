@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 from bson.errors import InvalidDocument
@@ -38,6 +39,7 @@ BEHIND_BAD: Final = "an entry next to it could not be read: what that one change
 OLDEST_FIRST: Final = "asc"
 NEWEST_FIRST: Final = "desc"
 
+_AT_ONCE: Final = 1000
 _FARTHEST_ZONE: Final = timedelta(hours=26)
 """By how much a local time and UTC may differ, twice."""
 _LISTS: Final = (
@@ -80,6 +82,7 @@ class EmbeddedChanges(Format):
         Option("strip", "Remove the list from each document, once all of its entries are converted.", is_flag=True,
                default=False),
     )  # fmt: skip
+    passing_options: ClassVar[frozenset[str]] = frozenset({"strip"})
     key = "_id"
     sort = ("index",)
 
@@ -111,7 +114,9 @@ class EmbeddedChanges(Format):
         return {f"{self.given['list_field']}.0": {"$exists": True}}
 
     def since(self, moment: datetime) -> dict[str, Any]:
-        """Documents with an entry of a later time, and those whose entries have no dates."""
+        """Documents with an entry of a later time, and those whose entries have no dates; to be stripped are all."""
+        if self.given["strip"]:
+            return {}
         place = f"{self.given['list_field']}.{self.given['time_field']}"
         return {"$or": [{place: {"$gte": moment - _FARTHEST_ZONE}}, {place: {"$not": {"$type": "date"}}}]}
 
@@ -273,6 +278,17 @@ class EmbeddedChanges(Format):
         database = self.rows.database
         is_ours = found.full_name == self.rows.full_name and found.database.client is database.client
         return found if is_ours else self.rows
+
+    def check_removal(self, document_ids: Iterable[Any]) -> None:
+        wanted = iter(document_ids)
+        while some := list(islice(wanted, _AT_ONCE)):
+            there = self.rows.count_documents({**self.query(), "_id": {"$in": some}})
+            if there < len(some):
+                raise ConversionError(
+                    f"--restart: of {len(some) - there} documents that were looked at {self.given['list_field']} is gone, so "
+                    "their versions could not be made anew. Give the options that the conversion was begun with.",
+                    missing=len(some) - there,
+                )
 
     def check(self) -> None:
         if not self.given["list_field"]:

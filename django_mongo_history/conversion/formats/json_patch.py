@@ -19,7 +19,7 @@ from bson import ObjectId
 from django_mongo_history import documents
 from django_mongo_history.conversion import facts
 from django_mongo_history.conversion.base import UNKNOWN, BadRow, Edit, Format, Side, Step, Target, image
-from django_mongo_history.conversion.facts import Facts, at
+from django_mongo_history.conversion.facts import Facts, at, check_field
 from django_mongo_history.conversion.moments import Moments
 from django_mongo_history.conversion.options import COLLECTION, Given, Option, text
 from django_mongo_history.conversion.rows import Row
@@ -29,6 +29,7 @@ from django_mongo_history.core.policy import Policy
 
 MISFIT: Final = "its patch does not fit what the patches in front of it lead to"
 UNTOLD: Final = "nothing says what its patch was made to"
+UNPLACED: Final = "a row of the document does not say when: what that one changed may be missing from here on"
 
 _ACTIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 _ORIGINAL: Final = "originalValue"
@@ -63,29 +64,36 @@ class JsonPatch(Format):
         self._fitting = documents.Fitting(target.document_class, source.codec_options, moments.read_text)
 
     def steps(self, document_id: Any, rows: Sequence[Row]) -> Iterator[Step | BadRow]:
+        timed = [(row, self._read_moment(at(row.values, self.given["time_field"]))) for row in rows]
+        yield from (BadRow(row.id, "it does not say when") for row, moment in timed if moment is None)
+        placed = [(row, moment) for row, moment in timed if moment is not None]
+        note = UNPLACED if len(placed) < len(rows) else ""
         state: Any = ABSENT
         before: Side = None
         misfit = ""
-        for row in rows:
-            moment, ops = self._read_moment(at(row.values, self.given["time_field"])), self._ops(row)
-            if moment is None or ops is None:
-                yield BadRow(row.id, "it does not say when" if moment is None else "it holds no patch")
-                misfit = misfit or UNTOLD
+        for row, moment in sorted(placed, key=lambda one: one[1].at):
+            ops = self._ops(row)
+            if ops is None:
+                yield BadRow(row.id, "it holds no patch")
+                before, misfit = None, UNTOLD
                 continue
-            step = Step([row], moment.at, context=self._facts.context(row.values), gap=moment.note)
-            if not misfit:
+            known, fitting = before, not misfit
+            if fitting:
                 try:
                     state = apply(state, ops)
-                    after = self._image(document_id, state)
-                    yield replace(step, before=before, after=after)
-                    before = after
-                    continue
+                    before = self._image(document_id, state)
                 except MisfitError:
-                    misfit = UNTOLD if before is None else MISFIT
-                    step = replace(step, before=UNKNOWN if before is None else before)
-            edits = self._edits(ops) or ()
-            gap = "" if edits and step.before is UNKNOWN else misfit
-            yield replace(step, edits=edits, gap="; ".join(filter(None, (step.gap, gap))))
+                    misfit, fitting = UNTOLD if known is None else MISFIT, False
+            notes = [moment.note, note]
+            note = ""
+            step = Step([row], moment.at, context=self._facts.context(row.values))
+            if fitting:
+                step = step._replace(before=known, after=before)
+            else:
+                step = step._replace(before=UNKNOWN if known is None else known, edits=self._edits(ops) or ())
+                before = None
+                notes.append("" if step.edits and step.before is UNKNOWN else misfit)
+            yield step._replace(gap="; ".join(filter(None, notes)))
 
     def _ops(self, row: Row) -> list[Mapping[str, Any]] | None:
         found = at(row.values, self.given["ops_field"])
@@ -134,6 +142,11 @@ class JsonPatch(Format):
                 other,
             ]
         }
+
+    def check(self) -> None:
+        super().check()
+        for name in ("ops_field", "time_field"):
+            check_field(self.rows, self.given, name)
 
     def kept(self, row: Row, policy: Policy) -> Any:
         """The row; where the class hides anything, only operations on fields without a rule, values included."""

@@ -147,7 +147,7 @@ class MongoengineHistory(Format):
         ObjectId; where they were put forward and it means none, as if they had not been, which the version then says.
         """
         if self._is_fixed:
-            return created, ""
+            return created.replace(tzinfo=UTC), ""  # what is read is so, in a zone that is slow to ask
         local = created.replace(tzinfo=None)
         first = local.replace(tzinfo=self._zone).astimezone(UTC)
         second = local.replace(tzinfo=self._zone, fold=1).astimezone(UTC)

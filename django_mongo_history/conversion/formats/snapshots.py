@@ -111,6 +111,8 @@ class Snapshots(Format):
         Option("drop_fields", "What of a row is none of the document's, separated by commas.", read=facts.names,
                metavar="NAMES"),
         Option("rename", "Fields of the state that are called otherwise today, as in old=new.", read=_pairs, metavar="PAIRS"),
+        Option("hidden_fields", "Where a row names fields that were changed and whose values it does not hold.",
+               read=facts.names, metavar="PATHS"),
         Option("partial", "Rows hold only the fields that were changed.", is_flag=True),
         facts.CONVERT_TEXTS,
         Option("where", "Which rows are meant, as a query in JSON.", read=_query, metavar="JSON"),
@@ -202,7 +204,7 @@ class Snapshots(Format):
     def _steps_before(self, document_id: Any, copies: Sequence[_Copy]) -> Iterator[Step]:
         """See Note [Before and after]."""
         first = min((copy.version for copy in copies if copy.version is not None), default=None)
-        for copy, behind in zip(copies, [*copies[1:], None], strict=True):
+        for copy, behind in zip(copies, [*copies[1:], None], strict=False):
             if copy.reason:
                 continue
             notes = [copy.note, BEHIND_BAD if behind and behind.reason else "", _missing(copy, behind)]
@@ -218,7 +220,7 @@ class Snapshots(Format):
     def _step(self, copy: _Copy, *, before: Side, after: Side, notes: Sequence[str]) -> Step:
         assert copy.at is not None
         gap = "; ".join(dict.fromkeys(note for note in notes if note))
-        return Step([copy.row], copy.at, before, after, context=copy.context, gap=gap)
+        return Step([copy.row], copy.at, before, after, context=copy.context, gap=gap, hidden=copy.hidden)
 
     def _is_first(self, copy: _Copy) -> bool:
         first = self.given["first_version"]
@@ -245,7 +247,19 @@ class Snapshots(Format):
             copy.reason = "it holds no state"
             return copy
         copy.context = self._facts.context(entry, around)
+        copy.hidden = tuple(self._hidden(entry, around))
         return copy
+
+    def _hidden(self, *places: Any) -> Iterator[str]:
+        """The database paths of fields that a row names without their values."""
+        for path in self.given["hidden_fields"] or ():
+            found = first_at(places, path)
+            for name in found if isinstance(found, list) else [found]:
+                if isinstance(name, str):
+                    try:
+                        yield ".".join(documents.translate_path(self.target.document_class, name))
+                    except ValueError:
+                        yield name
 
     def _needs_no_state(self, copy: _Copy) -> bool:
         return copy.operation == ("create" if self.given["image"] == BEFORE else "delete")
@@ -443,6 +457,7 @@ class _Copy:
     version: int | None = None
     fields: Mapping[str, Any] | None = None
     context: Context = field(default_factory=Context)
+    hidden: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
