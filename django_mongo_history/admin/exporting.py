@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from bson import json_util
 from django.http import StreamingHttpResponse
-from django.utils import timezone
 
 from django_mongo_history.admin import values
 from django_mongo_history.admin.access import EXPORT, Access
@@ -43,7 +43,7 @@ class _Echo:
 def export_response(access: Access, search: Search, chosen: str) -> StreamingHttpResponse:
     """The file, newest version first, in the user's own scope."""
     write, kind, ending = FORMATS[chosen]
-    name = f"history-{timezone.now():%Y%m%d-%H%M%S}.{ending}"
+    name = f"history-{datetime.now(UTC):%Y%m%d-%H%M%S}.{ending}"
     response = StreamingHttpResponse(write(_found(access, search)), content_type=f"{kind}; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["X-Content-Type-Options"] = "nosniff"

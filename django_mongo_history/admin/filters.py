@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -189,7 +189,7 @@ def search_of(filters: Filters, access: Access) -> Search:
 def _bounded(query: Query, filters: Filters, notes: list[str]) -> Query:
     if filters.document_class is not None or filters.since is not None:
         return query
-    last = timezone.now() if query.before is None else query.before
+    last = datetime.now(UTC) if query.before is None else query.before
     said = ngettext(
         "Searched in the last %(count)d day. Choose a class, or dates, to look further.",
         "Searched in the last %(count)d days. Choose a class, or dates, to look further.",

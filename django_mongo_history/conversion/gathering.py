@@ -52,7 +52,7 @@ class Looked:
     images: dict[Any, bytes] = field(default_factory=dict)
     entities: dict[Any, Entity] = field(default_factory=dict)
     odd: list[Any] = field(default_factory=list)
-    skipped: int = 0
+    skipped: set[Any] = field(default_factory=set)
     read_at: float = 0.0
 
 
@@ -94,7 +94,7 @@ class Gathering:
             elif self._is_meant(image):
                 looked.entities[name] = self._entity(document_id, rows.rows, image, entries.get(place, ()))
             else:
-                looked.skipped += 1
+                looked.skipped.add(name)
         return looked
 
     def stale(self, looked: Looked, *, opened_at: datetime) -> list[Rows]:

@@ -97,6 +97,7 @@ class Run:
         self._unfinished: tuple[Lease, _Done] | None = None
         self._begun = _Done()
         self._keyless: set[Any] = set()
+        self._bad: set[Any] = set()
 
     # -- what callers ask for --------------------------------------------------------------------------------------
 
@@ -268,16 +269,13 @@ class Run:
         """
         looked = self.gathering.look(some)
         made = {name: (entity, self.engine.convert(entity)) for name, entity in looked.entities.items()}
-        skipped = looked.skipped
         stale = self.gathering.stale(looked, opened_at=opened_at)
-        again: list[_Each] = []
-        if stale:
-            for rows in stale:
-                made.pop(name_of(rows.key), None)
-            gathered = self.gathering.gather(stale, opened_at=opened_at)
-            skipped += gathered.skipped
-            again = [(entity, self.engine.convert(entity)) for entity in gathered.entities]
-        return [*made.values(), *again], skipped
+        for name in [name_of(rows.key) for rows in stale]:
+            made.pop(name, None)
+            looked.skipped.discard(name)
+        gathered = self.gathering.gather(stale, opened_at=opened_at) if stale else Gathered([])
+        again = [(entity, self.engine.convert(entity)) for entity in gathered.entities]
+        return [*made.values(), *again], len(looked.skipped) + gathered.skipped
 
     def _make(self, gathered: Gathered) -> _Portion:
         """The versions of what was gathered."""
@@ -306,7 +304,10 @@ class Run:
 
     def _note(self, entity: Entity, made: Made, *, catches_up: bool = False) -> None:
         for one in made.bad:
-            self.report.note_bad(entity.id, one.id, one.reason)
+            name = (repr(entity.id), repr(one.id))
+            if name not in self._bad:  # a later pass may come by once more
+                self._bad.add(name)
+                self.report.note_bad(entity.id, one.id, one.reason)
         for gap in made.gaps:
             if gap.is_new or not catches_up:
                 self.report.note_gap(entity.id, gap.row, gap.reason)

@@ -30,7 +30,7 @@ from django_mongo_history.core.replay import Unreadable
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows
-from django_mongo_history.storage.mongo import MongoStore
+from django_mongo_history.storage.mongo import MongoStore, said_by
 from django_mongo_history.storage.outbox import DeadLetter, DeadLetters, Outbox, Packet
 
 _MOST_AT_ONCE: Final = 500
@@ -271,7 +271,7 @@ def _stored(target: MongoStore, packets: Packets) -> dict[ObjectId, str]:
         if is_passing(error):
             raise
         if len(packets) == 1:
-            return dict.fromkeys(packets, str(error.__cause__ or error))
+            return dict.fromkeys(packets, said_by(error.__cause__ or error))
     else:
         return {}
     refused: dict[ObjectId, str] = {}

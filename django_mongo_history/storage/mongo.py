@@ -37,6 +37,7 @@ _LINKS: Final = [
 ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "operation", "before", "after"), 1)
 
 _MARKS_AT_ONCE: Final = 1000
+_MOST_SAID: Final = 1000
 MARK_FIELDS: Final = {"at": 1, "changeset": 1}
 HEAD_FIELDS: Final = dict.fromkeys(("at", "operation", "collection", "document_class", "document_id"), 1)
 
@@ -120,7 +121,7 @@ class MongoStore:
             self._rows.insert_many(documents, ordered=False, session=session)
 
     def _error(self, error: PyMongoError) -> StoreError:
-        return StoreError(f"Versions could not be stored in {self.name}: {error}", store=self.name)
+        return StoreError(f"Versions could not be stored in {self.name}: {said_by(error)}", store=self.name)
 
     def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
         wanted = {"collection": key.collection, "document_id": {"$eq": key.document_id}}
@@ -288,6 +289,15 @@ class MongoStore:
                 store=self.name,
             ) from error
         return missing
+
+
+def said_by(error: BaseException) -> str:
+    """What the server said, up to 1,000 characters: drivers put into their messages the documents that were refused."""
+    details = getattr(error, "details", None) or {}
+    failures = details.get("writeErrors") or ()
+    others = [one for one in failures if one.get("code") != _DUPLICATE_KEY]
+    told = (others or [details])[0].get("errmsg") or str(error).partition(", full error:")[0]
+    return f"{type(error).__name__}: {told}"[:_MOST_SAID]
 
 
 def _summary(changeset: ObjectId, groups: Sequence[dict[str, Any]]) -> Summary:

@@ -27,7 +27,7 @@ VERSIONS = 200
 MODES: Final = ("sync", "atomic", "outbox", "celery")
 _NOTE = (
     "The median of {rounds} rounds of {saves} saves of ten numbers, quartiles in parentheses; broker: Valkey on the same machine. "
-    "No worker runs meanwhile: what it does is the second table's."
+    "No worker runs meanwhile; what one has to do is told next."
 )
 _WORKER_NOTE = (
     "A worker's own work on {versions} messages of one version each takes {single} of as many `insert_one`, and on one message that "

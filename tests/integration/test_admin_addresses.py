@@ -69,30 +69,47 @@ def answered(client: Client, url: str) -> None:
     ],
 )
 def test_any_filter(admin_client: Client, name: str) -> None:
-    """Of the list, the chart and the export."""
-    for text in ODD:
+    """Of the list; the chart and the export read the same filters."""
+    for position, text in enumerate(ODD):
         query = urlencode({name: text})
         answered(admin_client, f"{page('changelist')}?{query}")
         answered(admin_client, f"{page('changelist')}?class=Signpost&{query}")
-        answered(admin_client, f"{page('chart')}?{query}")
-        answered(admin_client, f"{page('export')}?format=csv&{query}")
+        if position % 7 == 0:
+            answered(admin_client, f"{page('chart')}?{query}")
+            answered(admin_client, f"{page('export')}?format=csv&{query}")
 
 
-@pytest.mark.parametrize(
-    "name", ["upto", "a", "b", "a_number", "number", "version", "at", "in", "preview", "field", "relation"]
-)
+PARAMETERS = {
+    "upto": [""],
+    "a": ["compare/"],
+    "b": ["compare/"],
+    "a_number": ["compare/"],
+    "number": ["state/"],
+    "at": ["state/"],
+    "version": ["state/", "revert/"],
+    "in": ["", "revert/"],
+    "preview": ["revert/"],
+    "field": ["revert/"],
+    "relation": ["revert/"],
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_any_parameter_of_a_document(admin_client: Client, name: str) -> None:
-    """Of every page about it."""
+    """Of the pages about it that know the parameter."""
     document = history_url(Signpost, 1)
     version = history_of(Signpost, 1)[0].id
     for text in ODD:
         query = urlencode({name: text})
-        for rest in ("", "compare/", "state/", "revert/", f"version/{version}/"):
+        for rest in PARAMETERS[name]:
             answered(admin_client, f"{document}{rest}?{query}")
-        answered(admin_client, f"{document}revert/?preview=1&version={version}&{query}")
-        answered(
-            admin_client, f"{page('revert_documents', 'Signpost')}?key=bson:1001000000&preview=1&{query}"
-        )
+            if rest == "revert/":
+                answered(admin_client, f"{document}revert/?preview=1&version={version}&{query}")
+        if name == "at":
+            answered(admin_client, f"{page('revert_documents', 'Signpost')}?key=1&preview=1&{query}")
+            answered(
+                admin_client, f"{page('revert_documents', 'Signpost')}?key=bson:1001000000&preview=1&{query}"
+            )
 
 
 def test_any_name_and_key(admin_client: Client) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import mongoengine
@@ -14,11 +17,13 @@ from django.contrib.messages.storage.base import BaseStorage
 from django.core.management import call_command
 from django.db import connection
 from django.http import Http404
-from django.test import Client, RequestFactory
+from django.test import Client, RequestFactory, override_settings
+from django.urls import path
 from mongoengine import fields
 
 from django_mongo_history import history_of, track, untrack
-from django_mongo_history.admin import HistoryAdminMixin, history_url
+from django_mongo_history.admin import HistoryAdmin, HistoryAdminMixin, history_url
+from django_mongo_history.models import History
 from tests.admin_pages import text_of
 from tests.judge import configured, tracking
 
@@ -147,6 +152,47 @@ def test_the_history_is_in_the_menu(admin_client: Client) -> None:
     text = admin_client.get("/admin/").content.decode()
     assert "/admin/mongo_history/history/" in text
     assert "/admin/mongo_history/history/add/" not in text
+
+
+def test_the_pages_are_in_any_site_that_they_are_registered_in(admin_user: Any) -> None:
+    """Under its own addresses, and they lead to each other."""
+    with override_settings(ROOT_URLCONF=__name__):
+        mooring = Mooring(name="x").save()
+        url = history_url(mooring, site="ops")
+        assert url.startswith("/ops/mongo_history/history/document/")
+        client = Client()
+        client.force_login(admin_user)
+        text = text_of(client, url)
+        assert "/ops/mongo_history/history/" in text
+        assert "/admin/" not in text
+        assert "Mooring" in text_of(client, "/ops/mongo_history/history/")
+
+
+ops = admin.AdminSite(name="ops")
+ops.register(History, HistoryAdmin)
+urlpatterns = [path("ops/", ops.urls)]
+
+
+def test_a_project_without_the_admin_starts() -> None:
+    """And one without users, sessions or an SQL database."""
+    started = subprocess.run(
+        [sys.executable, "-c", BARE],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert (started.stdout, started.returncode) == ("started\n", 0), started.stderr
+
+
+BARE = """
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django_mongo_history"], DATABASES={})
+import django, sys
+django.setup()
+assert "django.contrib.admin" not in sys.modules and "django.contrib.auth.models" not in sys.modules
+print("started")
+"""
 
 
 def test_django_finds_nothing_to_migrate() -> None:

@@ -634,3 +634,24 @@ def test_times_are_in_the_users_zone(staff: Client) -> None:
     with timezone.override("Asia/Kolkata"):
         assert f"{timezone.localtime(at):%H:%M:%S}</time>" in text
     assert f'title="{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} UTC"' in text
+
+
+def test_settings_of_numbers_and_times_are_no_matter(staff: Client) -> None:
+    """Without time zones, and with thousands set apart, forms and addresses are what they were."""
+    steamer = Steamer(number=1, name="one").save()
+    steamer.modify(name="two")
+    first = history_of(Steamer, 1)[0].at
+    assert first is not None
+    with override_settings(USE_TZ=False, USE_THOUSAND_SEPARATOR=True, NUMBER_GROUPING=1, TIME_ZONE="UTC"):
+        later = (first + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
+        assert ">two<" in text_of(staff, of("state"), at=later)
+        today = datetime.now(UTC).date()
+        for query in ({"reason": "x"}, {"since": today, "until": today}, {}):
+            text_of(staff, page("changelist"), **query)
+        text_of(staff, page("chart"))
+        for _number in range(10):
+            steamer.modify(name=f"name {_number}")
+        text = text_of(staff, history_url(Steamer, 1))
+        assert 'max="12"' in text
+        assert 'id="mh-version-12"' in text
+        assert 'max="12"' in text_of(staff, of("state"))

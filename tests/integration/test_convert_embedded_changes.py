@@ -248,6 +248,35 @@ def test_entries_that_come_after_a_strip(database: Any) -> None:
     assert made.convert(5) == 0
 
 
+def test_strip_when_all_is_converted_and_checked(database: Any) -> None:
+    """To convert first, look, and strip then needs no new start, and makes nothing anew."""
+    people = [random_person(random.Random(number)) for number in range(3)]
+    database["old_people"].insert_many([deepcopy(one.state) for one in people])
+    made = converter()
+    made.convert_all()
+    assert made.verify().is_ok
+    before = list(database["document_history"].find().sort("_id"))
+    stripping = converter(strip=True)
+    assert stripping.convert(10) == 0
+    assert [one["history"] for one in database["old_people"].find()] == [{}, {}, {}]
+    after = list(database["document_history"].find({"source": {"$exists": True}}).sort("_id"))
+    assert after == before
+    assert database["document_history"].count_documents({}) == len(before) + 3
+
+
+def test_restart_keeps_what_could_not_be_made_anew(database: Any) -> None:
+    """With other options versions are removed and made anew; not where the lists that they came of are gone."""
+    people = [random_person(random.Random(number)) for number in range(3)]
+    database["old_people"].insert_many([deepcopy(one.state) for one in people])
+    assert converter(strip=True).convert(1) == 1
+    before = list(database["document_history"].find().sort("_id"))
+    with pytest.raises(ConversionError, match="of 1 documents that were looked at history"):
+        converter(user_field="user").restart()
+    assert list(database["document_history"].find().sort("_id")) == before
+    converter(strip=True).restart()
+    assert converter(strip=True).convert_all().counts.documents == 2
+
+
 def test_strip_leaves_documents_of_untracked_classes(database: Any) -> None:
     """Where nothing is converted nothing is removed."""
     rows = [Row([1, "a"], {"index": 0, "entry": {"field": "x"}, "around": {}})]

@@ -327,6 +327,31 @@ def test_hidden_values_are_nowhere(mongodb: Any) -> None:
             untrack(OldBook)
 
 
+def test_hidden_columns_that_the_archive_leaves_out(mongodb: Any) -> None:
+    """
+    Rows name them where they changed: that is a change of a hidden field. That the live document has a value is none.
+    """
+    life = Life(ObjectId())
+    for number in range(4):
+        life.write({"_id": life.id, "name": f"n{number}"}, f"u{number}")
+    rows = list(archives.chrononaut(life))
+    rows[1]["change_info"]["hidden_cols_changed"] = ["password", "unknown"]
+    with configured():
+        track(OldBook, hidden=["password"])
+        try:
+            mongodb["old_books_history"].insert_many(rows)
+            mongodb["old_books"].insert_one({**(life.last or {}), "password": "SECRET"})
+            made = HistoryConverter(OldBook, "snapshots", preset="chrononaut")
+            assert made.convert_all().counts.gaps == 0
+            versions = list(history_of(OldBook, life.id))
+            stored = [mongodb["document_history"].find_one({"_id": version.id}) for version in versions[1:]]
+            assert [row.get("hidden_changed") or [] for row in stored] == [[], ["password"], []]
+            assert "SECRET" not in str(stored)
+            assert made.verify().is_ok
+        finally:
+            untrack(OldBook)
+
+
 def test_bad_rows_and_gaps(database: Any) -> None:
     """Bad rows go to the report with id and reason, the others go on; their neighbours say that they do not know all."""
     life = Life(ObjectId())

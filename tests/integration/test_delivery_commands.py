@@ -28,24 +28,24 @@ REFUSED = {"operation": {"$ne": "update"}}
 """A rule by which the store refuses updates."""
 
 
-class Parcel(mongoengine.Document):
+class Consignment(mongoengine.Document):
     """What is on its way."""
 
     number = fields.IntField(primary_key=True)
     weight = fields.IntField()
-    meta = {"collection": "parcels"}
+    meta = {"collection": "consignments"}
 
 
 @pytest.fixture
 def depot(mongodb: Any) -> Iterator[Any]:
     """A database whose versions go by an outbox."""
-    with configured(DELIVERY="outbox", DELIVERY_TRIES=2), tracking(Parcel):
+    with configured(DELIVERY="outbox", DELIVERY_TRIES=2), tracking(Consignment):
         yield mongodb
 
 
 def send(count: int, first: int = 1) -> None:
     for number in range(first, first + count):
-        Parcel(number=number, weight=1).save()
+        Consignment(number=number, weight=1).save()
 
 
 def counts(database: Any) -> tuple[int, int, int]:
@@ -61,15 +61,15 @@ def test_flush_moves_everything(depot: Any) -> None:
     assert (said.error, said.lines) == (None, [f"{depot.name}.{OUTBOX}: 3 versions stored"])
     assert counts(depot) == (3, 0, 0)
     assert run("history_flush").lines == [f"{depot.name}.{OUTBOX}: 0 versions stored"]
-    assert [version.weight for version in Parcel(number=1).history] == [1]
+    assert [version.weight for version in Consignment(number=1).history] == [1]
 
 
 def test_what_is_refused_stays_then_is_laid_aside_then_is_stored(depot: Any) -> None:
     """Nothing is dropped on the way, and each time it is said what is left and why."""
     send(2)
-    Parcel.objects(number=1).update(weight=2)
+    Consignment.objects(number=1).update(weight=2)
     run("history_flush")
-    Parcel.objects(number=2).update(weight=2)
+    Consignment.objects(number=2).update(weight=2)
     send(1, first=3)
     depot.command("collMod", STORE, validator=REFUSED)
 
@@ -89,7 +89,7 @@ def test_what_is_refused_stays_then_is_laid_aside_then_is_stored(depot: Any) -> 
     assert counts(depot) == (4, 0, 1)
     letter = depot[DEAD].find_one()
     assert "failed validation" in letter["error"]
-    assert (letter["document_id"], letter["collection"], letter["tries"]) == (2, f"{depot.name}.parcels", 2)
+    assert (letter["document_id"], letter["collection"], letter["tries"]) == (2, f"{depot.name}.consignments", 2)
 
     said = run("history_flush", "--dead")
     assert "1 versions could not be stored" in str(said.error)
@@ -100,7 +100,7 @@ def test_what_is_refused_stays_then_is_laid_aside_then_is_stored(depot: Any) -> 
     said = run("history_flush", "--dead")
     assert (said.error, said.lines) == (None, [f"{depot.name}.{OUTBOX}: 1 versions stored"])
     assert counts(depot) == (5, 0, 0)
-    assert [version.weight for version in Parcel(number=2).history] == [1, 2]
+    assert [version.weight for version in Consignment(number=2).history] == [1, 2]
 
 
 def test_flush_again_and_again_in_the_place_of_a_worker(depot: Any) -> None:
@@ -172,8 +172,8 @@ def test_databases_of_tenants_are_found(depot: Any, mongodb_client: Any) -> None
     host, port = mongodb_client.address
     mongoengine.register_connection("tenant", other, host=host, port=port, **CLIENT_OPTIONS)
     try:
-        with mongoengine.context_managers.switch_db(Parcel, "tenant"):
-            Parcel(number=1, weight=1).save()
+        with mongoengine.context_managers.switch_db(Consignment, "tenant"):
+            Consignment(number=1, weight=1).save()
         assert mongodb_client[other][OUTBOX].count_documents({}) == 1
         said = run("history_flush")
         assert f"{other}.{OUTBOX}: 1 versions stored" in said.lines
@@ -202,7 +202,7 @@ def test_flush_while_the_store_is_away(depot: Any, mongodb_client: Any) -> None:
 @pytest.mark.usefixtures("celery_app")
 def test_status_of_the_broker(mongodb: Any, worker: Any) -> None:
     """How many messages wait; that the broker cannot be asked is a problem."""
-    with configured(DELIVERY="celery", CELERY_QUEUE="history"), tracking(Parcel):
+    with configured(DELIVERY="celery", CELERY_QUEUE="history"), tracking(Consignment):
         send(3)
         said = run("history_status", "--max-messages", 2)
         assert said.lines[-1].startswith(
@@ -223,7 +223,7 @@ def test_status_of_the_broker(mongodb: Any, worker: Any) -> None:
 
 
 def test_status_without_a_broker(mongodb: Any) -> None:
-    with configured(DELIVERY="celery"), tracking(Parcel):
+    with configured(DELIVERY="celery"), tracking(Consignment):
         assert "the broker cannot be asked" in str(run("history_status").error)
 
 

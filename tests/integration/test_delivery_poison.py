@@ -192,6 +192,8 @@ def test_large_versions_are_laid_aside_and_come_back(roomy: None, by_outbox: Non
     assert mongodb[OUTBOX].count_documents({}) == 0
     (letter,) = depot.dead_letters.letters()
     assert (letter.id, list(letter.packet)) == (version_id, list(packet))
+    assert "failed validation" in letter.error
+    assert len(letter.error) < 2000, "the driver's message has the whole version in it"
     assert moving.revive(depot, runtime.depot).dead == 1
     refuse(mongodb)
     assert moving.revive(depot, runtime.depot).stored == 1

@@ -18,17 +18,17 @@ from tests.judge import configured, tracking
 OUTBOX, DEAD, STORE = "document_history_outbox", "document_history_dead", "document_history"
 
 
-class Crate(mongoengine.Document):
+class Pallet(mongoengine.Document):
     """What is on its way."""
 
     number = fields.IntField(primary_key=True)
     weight = fields.IntField()
-    meta = {"collection": "crates"}
+    meta = {"collection": "pallets"}
 
 
 @pytest.fixture
 def by_outbox(mongodb: Any) -> Iterator[Any]:
-    with configured(DELIVERY="outbox"), tracking(Crate):
+    with configured(DELIVERY="outbox"), tracking(Pallet):
         yield mongodb
 
 
@@ -62,17 +62,17 @@ def test_their_names_and_promises() -> None:
 def test_queue(mongodb: Any, celery_app: Any, worker: Any) -> None:
     """CELERY_QUEUE routes them; without it Celery's own routing does."""
     worker(queues=["history"])
-    with configured(DELIVERY="celery", CELERY_QUEUE="history"), tracking(Crate):
-        Crate(number=1).save()
+    with configured(DELIVERY="celery", CELERY_QUEUE="history"), tracking(Pallet):
+        Pallet(number=1).save()
         eventually(lambda: count(mongodb, STORE) == 1, what="the version from the queue `history`")
-    with configured(DELIVERY="celery"), tracking(Crate):
-        Crate(number=2).save()
+    with configured(DELIVERY="celery"), tracking(Pallet):
+        Pallet(number=2).save()
         assert {name: waiting.messages for name, waiting in tasks.waiting_messages().items()} == {"celery": 1}
     celery_app.conf.task_routes = {"django_mongo_history.*": {"queue": "history"}}
     read_routes(celery_app)
     try:
-        with configured(DELIVERY="celery"), tracking(Crate):
-            Crate(number=3).save()
+        with configured(DELIVERY="celery"), tracking(Pallet):
+            Pallet(number=3).save()
             eventually(lambda: count(mongodb, STORE) == 2, what="the version by the project's own routes")
     finally:
         celery_app.conf.task_routes = None
@@ -83,7 +83,7 @@ def test_sweep_by_a_beat(by_outbox: Any, worker: Any, beat: Any) -> None:
     """The beat entry of the documentation moves on what nobody was told of."""
     session = mongoengine.get_connection().start_session()
     with session, session.start_transaction():
-        Crate._get_collection().insert_one({"_id": 1, "weight": 2}, session=session)
+        Pallet._get_collection().insert_one({"_id": 1, "weight": 2}, session=session)
     assert (count(by_outbox, OUTBOX), count(by_outbox, STORE)) == (1, 0)
     worker()
     beat(
@@ -99,20 +99,20 @@ def test_a_worker_is_told_of_what_waits(by_outbox: Any, worker: Any) -> None:
     """Without a beat, too: the outbox empties as soon as the writes are committed."""
     worker()
     with changeset(user="ada", reason="in"):
-        Crate(number=1, weight=1).save()
-    Crate.objects.update(weight=2)
+        Pallet(number=1, weight=1).save()
+    Pallet.objects.update(weight=2)
     eventually(lambda: count(by_outbox, STORE) == 2, what="both versions")
     eventually(lambda: count(by_outbox, OUTBOX) == 0, what="the outbox to be empty")
-    assert [str(version.user) for version in Crate(number=1).history] == ["ada", "None"]
+    assert [str(version.user) for version in Pallet(number=1).history] == ["ada", "None"]
 
 
 @pytest.mark.usefixtures("eager_tasks")
 def test_tasks_that_run_at_once(mongodb: Any) -> None:
     """CELERY_TASK_ALWAYS_EAGER: stored when the save returns, by either way."""
     for delivery in ("celery", "outbox"):
-        with configured(DELIVERY=delivery), tracking(Crate):
-            Crate(number=1, weight=1).save()
-            Crate(number=1).delete()
+        with configured(DELIVERY=delivery), tracking(Pallet):
+            Pallet(number=1, weight=1).save()
+            Pallet(number=1).delete()
             assert (count(mongodb, OUTBOX), count(mongodb, DEAD)) == (0, 0)
     assert count(mongodb, STORE) == 4
 
@@ -120,11 +120,11 @@ def test_tasks_that_run_at_once(mongodb: Any) -> None:
 @pytest.mark.usefixtures("eager_tasks")
 def test_an_eager_task_that_fails(mongodb: Any, caplog: Any) -> None:
     """It is as a broker that is down: the version is stored without it, or kept."""
-    with configured(DELIVERY="celery"), tracking(Crate):
-        Crate(number=1, weight=1).save()
+    with configured(DELIVERY="celery"), tracking(Pallet):
+        Pallet(number=1, weight=1).save()
         mongodb.command("collMod", STORE, validator={"operation": "create"})
         with pytest.raises(DeliveryError) as caught:
-            Crate.objects.update(weight=2)
+            Pallet.objects.update(weight=2)
     assert caught.value.kept_in == f"{mongodb.name}.{OUTBOX}"
     assert count(mongodb, OUTBOX) == 1
 
@@ -133,11 +133,11 @@ def test_a_message_for_a_connection_that_the_worker_has_not(
     mongodb: Any, celery_app: Any, worker: Any
 ) -> None:
     """It is laid aside as it came, with the reason, and nothing else stops for it."""
-    with configured(DELIVERY="celery"), tracking(Crate):
+    with configured(DELIVERY="celery"), tracking(Pallet):
         tasks.send(Message("nowhere", "shop", rows=(b"?",)))
         tasks.send(Message("default", mongodb.name, rows=(b"no BSON",), ids=(ObjectId(),)))
         tasks.deliver.apply_async(args=({"format": 99},))
-        Crate(number=1, weight=1).save()
+        Pallet(number=1, weight=1).save()
         worker()
         eventually(lambda: count(mongodb, STORE) == 1, what="the version")
         eventually(lambda: count(mongodb, DEAD) == 3, what="what was laid aside")

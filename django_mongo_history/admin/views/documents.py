@@ -71,7 +71,8 @@ class MomentForm(forms.Form):
         given: datetime | None = self.cleaned_data["at"]
         if given is not None and not EARLIEST <= given.year <= LATEST:
             raise ValidationError(_("This moment is out of range."))
-        return given
+        is_naive = given is not None and timezone.is_naive(given)  # as forms give it where USE_TZ is off
+        return timezone.make_aware(given) if is_naive and given is not None else given
 
 
 def document(admin: Asked, request: HttpRequest, name: str, key: str) -> TemplateResponse:

@@ -298,7 +298,7 @@ class EmbeddedChanges(Format):
                 f"embedded-changes: no document of {self.rows.full_name} has entries in {self.given['list_field']}.",
                 is_empty=True,
             )
-        for name in ("changes_field", "time_field"):
+        for name in ("changes_field", "time_field", "user_field", "remote_addr_field", "reason_field"):
             self._check_field(name)
         self._check_hidden()
 

@@ -145,7 +145,7 @@ class JsonPatch(Format):
 
     def check(self) -> None:
         super().check()
-        for name in ("ops_field", "time_field"):
+        for name in ("ops_field", "time_field", "user_field", "remote_addr_field", "reason_field"):
             check_field(self.rows, self.given, name)
 
     def kept(self, row: Row, policy: Policy) -> Any:

@@ -39,11 +39,15 @@ BEHIND_BAD: Final = "the row behind it could not be read: what that one changed 
 PARTIAL: Final = "the row holds changed fields only, and nothing says what the others were"
 UNTIMED: Final = "no row says when: some time between the first and the last of its list"
 UNMATCHED: Final = "not one document has its key, so nothing says which it was of"
+AGAIN: Final = "the row behind it has the same number: one of them was made to a state that is not known"
 ANEW: Final = "the numbers of its rows begin anew behind it, so it is taken for the delete"
 
 _SAMPLE: Final = 200
 _MOST_KINDS: Final = 20
-_NAMED: Final = ("state_field", "array_field", "version_field", "operation_field", "type_field", "user_field")
+_NAMED: Final = (
+    "state_field", "array_field", "version_field", "operation_field", "type_field", "user_field", "remote_addr_field",
+    "reason_field",
+)  # fmt: skip
 
 
 def _pairs(value: Any) -> dict[str, str]:
@@ -175,6 +179,9 @@ class Snapshots(Format):
             yield from (BadRow(row.id, UNMATCHED) for row in rows)
             return
         copies = [self._read(row, rows) for row in rows]
+        if self.given["image"] == BEFORE and any(copy.version is not None for copy in copies):
+            for copy in copies:  # Chrononaut counts from nothing, then from 1
+                copy.version = copy.version or 0
         yield from (BadRow(copy.row.id, copy.reason) for copy in copies if copy.reason)
         copies = _in_order(copies)
         make = self._steps_before if self.given["image"] == BEFORE else self._steps_after
@@ -214,6 +221,8 @@ class Snapshots(Format):
             elif copy.operation is None and _begins_anew(copy, behind, first):
                 after = None
                 notes = [copy.note, ANEW]
+            elif behind is not None and copy.version is not None and copy.version == behind.version:
+                notes.append(AGAIN)
             before = None if copy.operation == "create" else self._image(document_id, copy.fields)
             yield self._step(copy, before=before, after=after, notes=notes)
 
@@ -290,8 +299,6 @@ class Snapshots(Format):
         if path is None:
             return None
         found = first_at(places, path)
-        if found is None:
-            return 0 if self.given["image"] == BEFORE else None
         if isinstance(found, str) and found.isascii() and found.isdigit():
             return int(found)
         is_number = isinstance(found, (int, Int64, float)) and not isinstance(found, bool)
@@ -322,7 +329,10 @@ class Snapshots(Format):
         options = ("key_field", "time_field", "version_field", "operation_field", "type_field",
                    "user_field", "remote_addr_field", "reason_field")  # fmt: skip
         paths = [self.given[name] for name in options if self.given[name] is not None]
-        told = {path.partition(".")[0] for path in (*paths, *(self.given["extra_fields"] or ()))}
+        told = {
+            path.partition(".")[0]
+            for path in (*paths, *(self.given["extra_fields"] or ()), *(self.given["hidden_fields"] or ()))
+        }
         told.update(self.given["bookkeeping"])
         return frozenset({"_id", *(told - self._declared)})
 
@@ -358,6 +368,14 @@ class Snapshots(Format):
         super().check()
         for name in ("time_field", *sorted(self._named)):
             self._check_field(name)
+        match_field = self.given["match_field"]
+        if match_field is not None and not _has(
+            self.target.source.collection, {match_field: {"$exists": True}}
+        ):
+            raise ConversionError(
+                f"--match-field: no document of {self.target.label} has {match_field!r}.",
+                option="match_field",
+            )
 
     def _check_layout(self) -> None:
         given, wanted = self.given, []
@@ -517,7 +535,7 @@ def _missing(front: _Copy | None, behind: _Copy | None) -> str:
 def _begins_anew(copy: _Copy, behind: _Copy | None, first: int | None) -> bool:
     if behind is None or behind.version is None or copy.version is None:
         return False
-    return behind.version < copy.version or behind.version == copy.version == first
+    return first == behind.version < copy.version
 
 
 # -- finding ---------------------------------------------------------------------------------------------------------

@@ -130,6 +130,28 @@ def test_numbers_before_times() -> None:
     assert [state(step.before)["name"] for step in found] == ["n2", "n1", "n0"]
 
 
+def test_numbers_that_begin_anew_and_numbers_that_are_there_twice() -> None:
+    """Only a beginning anew is a delete; two writers of one number are not, and no numbers at all say nothing."""
+    life = Life(5)
+    for number in range(4):
+        life.write({"_id": 5, "name": f"n{number}"}, "u")
+    rows = list(archives.chrononaut(life))
+
+    def told(*numbers: int | None) -> list[tuple[bool, str]]:
+        for row, number in zip(rows, numbers, strict=True):
+            row["version"] = number
+        found = steps(snapshots(preset="chrononaut"), 5, rows)
+        return [(step.after is None, step.gap.partition(":")[0]) for step in found]
+
+    again = "the row behind it has the same number"
+    anew = "the numbers of its rows begin anew behind it, so it is taken for the delete"
+    assert told(None, 1, 2) == [(False, ""), (False, ""), (False, "")]
+    assert told(None, None, None) == [(False, ""), (False, ""), (False, "")]
+    assert told(0, 0, 1) == [(False, again), (False, ""), (False, "")]
+    assert told(0, 1, 0) == [(False, ""), (True, anew), (False, "")]
+    assert told(1, 3, 3)[0] == (False, "there are no rows of the numbers 2 to 2")
+
+
 def test_bad_rows_have_reasons_without_values() -> None:
     base = {"t": archives.BEGIN, "o": "i", "d": {"_id": 5, "name": "SECRET"}}
     rows = [
