@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_it_tells_nothing_of_what_it_carries() -> None:
 )
 def test_what_is_no_message(carried: Any) -> None:
     """It is refused, without a word of what it says."""
-    with pytest.raises(ValueError, match="^it |^its format is") as caught:
+    with pytest.raises(ValueError, match=r"^it |^its format is") as caught:
         Message.from_json(carried)
     assert "secret" not in str(caught.value)
 
@@ -59,5 +60,5 @@ def test_packed(rows: list[bytes], limit: int) -> None:
     assert [row for group in groups for row in group] == rows
     for group in groups:
         assert len(group) == 1 or sum(map(len, group)) <= limit
-    for one, other in zip(groups, groups[1:], strict=False):
+    for one, other in pairwise(groups):
         assert sum(map(len, one)) + len(other[0]) > limit
