@@ -116,12 +116,19 @@ def _run(out: Output, way: Way, options: argparse.Namespace) -> int:
 
 def _serve(out: Output, port: int) -> int:
     """Serve the site until Ctrl-C."""
+    from django.urls import reverse
+
     from testproject.demonstration import story
 
     _check_port(port)
     out.title("Look around")
     out.line(
         f"http://{HOST}:{port}/ shows the airports and their history; log in as {story.ADMIN}, password {story.ADMIN_PASSWORD}, to edit."
+    )
+    changes = f"http://{HOST}:{port}{reverse('admin:mongo_history_history_changelist')}"
+    out.line(f"{changes} is the history in the admin: every change, the same login.")
+    out.line(
+        "Click a document for its versions, two of them to compare, a changeset (a whole release) to take it back."
     )
     out.line("Ctrl-C ends it and leaves nothing running.")
     os.environ.setdefault("DJANGO_RUNSERVER_HIDE_WARNING", "true")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from bson import ObjectId
@@ -59,6 +59,8 @@ MISFIT: Final = "the state that follows has another value here: something was wr
 LEFT_OUT: Final = "what this row says does not fit the state that follows, and is in no state"
 LATE: Final = "this row came after the version of its step had been made, and is in no state"
 
+_STAMPED: Final = timedelta(seconds=10)
+"""By how much the moment of a row may lie in front of the write that it tells of."""
 _NEAR: Final = 5
 """How many live versions around a row are looked at for the one that tells the same."""
 
@@ -487,6 +489,7 @@ class _Slots:
         self.live = live
         self.indexes = _stored_indexes(live)
         self.entries = [live.steps[index].entry for index in self.indexes]
+        self._telling: set[int] = set()
 
     def filled(self, steps: Sequence[Step]) -> dict[int, list[Step]]:
         """Steps by the number of live versions in front of them, in their order."""
@@ -494,10 +497,10 @@ class _Slots:
         moments = [entry.at for entry in self.entries if entry is not None]
         for step in steps:
             slots.setdefault(sum(1 for at in moments if at <= step.at), []).append(step)
-        for number in range(len(self.indexes), 0, -1):
+        for number in range(len(self.indexes), -1, -1):
             here = slots.pop(number, [])
-            left = [step for step in here if not self._is_told(step, number)]
-            if left and self._has_gap(number):
+            left = [step for step in reversed(here) if not self._is_told(step, number)][::-1]
+            if left and (number == 0 or self._has_gap(number)):
                 slots[number] = left
             elif left:
                 slots[number - 1] = slots.get(number - 1, []) + left
@@ -515,20 +518,34 @@ class _Slots:
         return len(self.live.steps) > index + 1  # readers have derived what happened since
 
     def _is_told(self, step: Step, number: int) -> bool:
-        """Whether a live version near by says the same; then the step is its, and it is not told twice."""
+        """
+        Whether a live version near by says the same; then the step is its, and it is not told twice.
+
+        A row may have been stamped a moment before the write that the first live version saw. A live version tells one
+        step that says a whole state; of steps that say single changes it may tell several.
+        """
+        if number == 0 and not self._is_close(step):
+            return False
         edits, _hidden = scrubbed_edits(step.edits, self.conversion.policy)
         low, high = max(number - _NEAR, 0), min(number + 1, len(self.indexes))
         for index in reversed(self.indexes[low:high]):
             if self.live.steps[index].operation is Operation.BASELINE:
+                continue
+            if index in self._telling and not edits:
                 continue
             try:
                 before, after = self.live.before(index), self.live.after(index)
             except BrokenChainError:
                 continue
             if self._tells(step, edits, before, after):
+                self._telling.add(index)
                 self.conversion.made.told.extend(row.id for row in step.rows)
                 return True
         return False
+
+    def _is_close(self, step: Step) -> bool:
+        first = self.entries[0]
+        return first is not None and abs(first.at - step.at) <= _STAMPED
 
     def _tells(self, step: Step, edits: Sequence[Edit], before: bytes | None, after: bytes | None) -> bool:
         if step.after is not UNKNOWN:

@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import bson
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo.collection import Collection
 from pymongo.read_preferences import ReadPreference
 
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, State
 from django_mongo_history.driver.images import documents_of
+
+_AT_ONCE: Final = 10_000
+"""Rows of one answer of the server, 16 MB of them at most."""
 
 
 class Row(NamedTuple):
@@ -80,7 +84,11 @@ def name_of(key: Any) -> Any:
 
 
 class CollectionReader:
-    """Rows in a collection of their own: each belongs to the document whose key lies at `key`, a dotted path."""
+    """
+    Rows in a collection of their own: each belongs to the document whose key lies at `key`, a dotted path.
+
+    `is_of_pymongo`: all rows were written by it, so that they hold nothing that it would read otherwise than it stands there.
+    """
 
     def __init__(
         self,
@@ -90,7 +98,9 @@ class CollectionReader:
         sort: Sequence[str] = ("_id",),
         query: Mapping[str, Any] | None = None,
         since: Callable[[datetime], Mapping[str, Any]] | None = None,
+        is_of_pymongo: bool = False,
     ) -> None:
+        self._is_of_pymongo = is_of_pymongo
         self.key = key
         self._path = key.split(".")
         self._sort = [*dict.fromkeys([key, *sort])]
@@ -169,37 +179,43 @@ class CollectionReader:
             key = found.get("_id", None)
             yield ABSENT if key is None else key
 
-    def _found(self, wanted: Mapping[str, Any]) -> Iterator[bytes]:
+    def _found(self, wanted: Mapping[str, Any]) -> Iterator[tuple[State, int]]:
+        """Rows and their sizes in bytes."""
+        order = [(name, 1) for name in self._sort]
         if not isinstance(self._plain, Collection):
-            order = [(name, 1) for name in self._sort]
-            yield from (values.encode(found) for found in self._plain.find(wanted).sort(order))
+            for found in self._plain.find(wanted).sort(order):
+                yield _decoded(values.encode(found))
             return
-        cursor = self._exact.find_raw_batches(
-            wanted, sort=[(name, 1) for name in self._sort], allow_disk_use=True, batch_size=10_000
-        )
+        cursor = self._exact.find_raw_batches(wanted, sort=order, allow_disk_use=True, batch_size=_AT_ONCE)
         with cursor:
             for batch in cursor:
-                yield from documents_of(cast(bytes, batch))
+                yield from self._decoded(cast(bytes, batch))
 
-    def _grouped(self, found: Iterator[bytes]) -> Iterator[Rows]:
+    def _decoded(self, batch: bytes) -> Iterator[tuple[State, int]]:
+        if self._is_of_pymongo:
+            try:
+                rows = bson.decode_all(batch, values.EXACT)
+            except (BSONError, ValueError, OverflowError):
+                pass  # one of them is odd after all: each by itself
+            else:
+                yield from ((row, len(batch) // len(rows)) for row in rows)
+                return
+        yield from map(_decoded, documents_of(batch))
+
+    def _grouped(self, found: Iterator[tuple[State, int]]) -> Iterator[Rows]:
         key: Any = None
         rows: list[Row] = []
-        size = 0
-        for raw in found:
-            row = values.decode_any(raw)
-            if not isinstance(
-                row, dict
-            ):  # a key stands twice in it: the driver's reading is what formats can look at
-                row = bson.decode(raw, values.EXACT)
+        total = 0
+        for row, size in found:
             own = self._key_of(row)
             if rows and not _is_same(key, own):
-                yield Rows(key, rows, size)
-                rows, size = [], 0
+                yield Rows(key, rows, total)
+                rows, total = [], 0
             key = own
             rows.append(Row(row["_id"], row))
-            size += len(raw)
+            total += size
         if rows:
-            yield Rows(key, rows, size)
+            yield Rows(key, rows, total)
 
     def _key_of(self, row: State) -> Any:
         found: Any = row
@@ -208,6 +224,12 @@ class CollectionReader:
             if found is None:
                 return ABSENT
         return found
+
+
+def _decoded(raw: bytes) -> tuple[State, int]:
+    row = values.decode_any(raw)
+    # Where a key stands twice the driver's reading is what formats can look at.
+    return row if isinstance(row, dict) else bson.decode(raw, values.EXACT), len(raw)
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 import threading
@@ -66,6 +67,7 @@ def _start_django(language: str) -> Clock:
     from django.conf import settings
     from django.core.management import call_command
 
+    logging.getLogger("django.request").setLevel(logging.ERROR)  # browsers ask for an icon that there is not
     clock = Clock()
     settings.LANGUAGE_CODE = language
     django.setup()

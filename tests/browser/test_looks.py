@@ -63,6 +63,26 @@ def test_a_phone_is_wide_enough(visit: Visit, pages: dict[str, str], admin_user:
     assert found == {}
 
 
+def test_it_speaks_the_language_of_the_visitor(
+    visit: Visit, harbour: dict[str, Any], admin_user: Any
+) -> None:
+    """Each of those that come with it; any other hears English where Django's own admin has no word."""
+    titles = {
+        "de": "Alle Änderungen",
+        "fr": "Toutes les modifications",
+        "es-MX": "Todos los cambios",
+        "ko": "모든 변경",
+        "zh-CN": "所有变更",
+        "nl": "All changes",
+    }
+    seen = {}
+    for language in titles:
+        visitor = visit(user=admin_user, language=language)
+        visitor.open(page("changelist"))
+        seen[language] = visitor.page.locator("h1").inner_text()
+    assert seen == titles
+
+
 def test_it_is_laid_out_from_the_right(visit: Visit, pages: dict[str, str], admin_user: Any) -> None:
     """In Hebrew, what stands at the left in English stands at the right: the line of time, the old side of a change."""
     places = {}

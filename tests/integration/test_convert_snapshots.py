@@ -547,6 +547,36 @@ def test_rows_and_writes_that_come_later(database: Any) -> None:
     assert made.verify().is_ok
 
 
+@pytest.mark.parametrize("seconds", [-2, 0, 2])
+@pytest.mark.parametrize("preset", ["chrononaut", "mongoose-history"])
+def test_rows_of_writes_that_live_versions_tell(database: Any, preset: str, seconds: int) -> None:
+    """Both trackers saw a write, and their clocks differ a little, either way: it is one version, the live one."""
+    document_id = ObjectId()
+    database["old_books"].insert_one({"_id": document_id, "name": "a"})
+    book = OldBook.objects.get(pk=document_id)
+    book.name = "b"
+    book.save()
+    at = database["document_history"].find_one()["at"] + timedelta(seconds=seconds)
+    early = at - timedelta(days=2)
+    if preset == "chrononaut":
+        rows = [
+            {"id": document_id, "version": 0, "name": "z", "changed": early, "change_info": {"user_id": "u"}},
+            {"id": document_id, "version": 1, "name": "a", "changed": at, "change_info": {"user_id": "u"}},
+        ]
+    else:
+        rows = [
+            {"t": early, "o": "u", "d": {"_id": document_id, "name": "a"}},
+            {"t": at, "o": "u", "d": {"_id": document_id, "name": "b"}},
+        ]
+    database["old_books_history"].insert_many(rows)
+    made = HistoryConverter(OldBook, "snapshots", preset=preset)
+    counts = made.convert_all().counts
+    assert (counts.told, counts.gaps, counts.versions) == (1, 0, 1)
+    names = [version.state["name"] for version in history_of(OldBook, document_id)]
+    assert names == (["z", "a", "b"] if preset == "chrononaut" else ["a", "b"])
+    assert made.verify().is_ok
+
+
 def test_bad_input(database: Any) -> None:
     """Refused with what is known, before anything is written."""
     database["old_books_history"].insert_one(

@@ -145,34 +145,42 @@ class EmbeddedChanges(Format):
             else:
                 found.append(read)
         places = {id(row): number for number, row in enumerate(rows)}
+        entries = [row.values["entry"] for row in rows]
         saves = list(_saves(found))
         low = 0
         for number, save in enumerate(saves):
             is_last = number == len(saves) - 1
             high = len(rows) if is_last else places[id(saves[number + 1][0].row)]
             is_alone = (low, high) == (places[id(save[0].row)], places[id(save[-1].row)] + 1)
-            yield self._step(save, self._growth(rows, low, high), "" if is_alone else BEHIND_BAD)
+            yield self._step(save, self._growth(entries, low, high), "" if is_alone else BEHIND_BAD)
             low = high
 
-    def _step(self, save: Sequence[_Entry], growth: Edit, note: str) -> Step:
+    def _step(self, save: Sequence[_Entry], growth: Sequence[Edit], note: str) -> Step:
         first = save[0]
         edits = [edit for entry in save for edit in entry.edits]
         notes = [note, *(entry.note for entry in save)]
         return Step(
             rows=[entry.row for entry in save],
             at=first.at,
-            edits=[*edits, growth],
+            edits=[*edits, *growth],
             context=first.context,
             gap="; ".join(dict.fromkeys(filter(None, notes))),
         )
 
-    def _growth(self, rows: Sequence[Row], low: int, high: int) -> Edit:
-        """That the list itself had these entries put in; those that cannot be read are in it, too."""
+    def _growth(self, entries: Sequence[Any], low: int, high: int) -> list[Edit]:
+        """That the list itself had these entries put in, where it is tracked; those that cannot be read are in it, too."""
+        if not self._is_list_tracked:
+            return []
         path = tuple(self.given["list_field"].split("."))
-        entries = [row.values["entry"] for row in rows[:high]]
         if self.given["order"] == NEWEST_FIRST:
-            return Edit("change", path, (entries[:low][::-1], entries[::-1]))
-        return Edit("add", path, list(enumerate(entries[low:], start=low)))
+            return [Edit("change", path, (entries[:low][::-1], entries[:high][::-1]))]
+        return [Edit("add", path, list(enumerate(entries[low:high], start=low)))]
+
+    @cached_property
+    def _is_list_tracked(self) -> bool:
+        policy = self.target.source.tracked.policy
+        path = tuple(self.given["list_field"].split("."))
+        return not (policies.is_untracked(path, policy) or policies.is_hidden(path, policy))
 
     def _read(self, row: Row) -> _Entry | BadRow:
         entry = row.values["entry"]
@@ -324,9 +332,7 @@ class EmbeddedChanges(Format):
         policy = self.target.source.tracked.policy
         for one in tracked:  # classes below this one may hide more
             policy = policy.joined(one.policy)
-        list_path = tuple(self.given["list_field"].split("."))
-        own = self.target.source.tracked.policy
-        if policies.is_untracked(list_path, own) or policies.is_hidden(list_path, own):
+        if not self._is_list_tracked:
             return
         rules = {rule[0] for rule in (*policy.hidden, *policy.untracked)}
         told = {name for name in self._told_paths() if rules & {"*", self._first(name)}} if rules else set()

@@ -21,7 +21,7 @@ from django_mongo_history import documents
 from django_mongo_history.conversion import scrubbing
 from django_mongo_history.conversion.base import BadRow, Edit, Format, Step, Target
 from django_mongo_history.conversion.options import Given, Option, text, timezone
-from django_mongo_history.conversion.rows import Row
+from django_mongo_history.conversion.rows import CollectionReader, Reader, Row
 from django_mongo_history.core.model import Context, UserRef
 from django_mongo_history.core.policy import Policy
 
@@ -75,6 +75,11 @@ class MongoengineHistory(Format):
 
     def query(self) -> dict[str, Any]:
         return {"document_type": self.target.source.collection.name}
+
+    def reader(self) -> Reader:
+        return CollectionReader(
+            self.rows, key=self.key, sort=self.sort, query=self.query(), since=self.since, is_of_pymongo=True
+        )
 
     @cached_property
     def _binary_fields(self) -> frozenset[str]:
