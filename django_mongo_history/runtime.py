@@ -337,7 +337,9 @@ def _announce(document_class: type, document_id: Any, record: VersionRecord) -> 
 
 
 def _release(runtime: Runtime) -> list[Tracked]:
-    """Let go of every class; those that were tracked by `track()` are given back."""
+    """Let go of every class, and of the broker; the classes that were tracked by `track()` are given back."""
+    if runtime.environment.queues.publisher is not None:
+        runtime.environment.queues.publisher.close()
     tracked = list(runtime.environment.registry)
     for one in tracked:
         runtime.attachments.detach(one.document_class)

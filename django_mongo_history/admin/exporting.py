@@ -111,7 +111,7 @@ def _cells(source: Source, record: VersionRecord) -> list[str]:
 
 def _object(source: Source, record: VersionRecord) -> dict[str, Any]:
     context = record.context
-    user, request = context.user, context.request
+    user, request, task = context.user, context.request, context.task
     changes, problem = _changes(source, record)
     found = source.tracked.document_class
     return {
@@ -125,6 +125,7 @@ def _object(source: Source, record: VersionRecord) -> dict[str, Any]:
         "reason": context.reason,
         "extra": dict(context.extra),
         "request": request and {"id": request.id, "method": request.method, "path": request.path},
+        "task": task and {"id": task.id, "name": task.name},
         "changeset": record.changeset,
         "revert_of": record.revert_of,
         "changes": None if changes is None else [_change(one) for one in changes],

@@ -15,6 +15,8 @@ from django.utils.module_loading import import_string
 from django_mongo_history import conf, runtime
 from django_mongo_history.checks.entries import TAG, TrackedEntry, imported, tracked_entries
 from django_mongo_history.conf import Kind
+from django_mongo_history.conversion.formats import find_format
+from django_mongo_history.conversion.options import read_options
 from django_mongo_history.documents import (
     field_names,
     is_document_class,
@@ -22,6 +24,7 @@ from django_mongo_history.documents import (
     is_time_series,
     translate_path,
 )
+from django_mongo_history.errors import ConversionError
 
 _MIDDLEWARE: Final = "django_mongo_history.middleware.HistoryMiddleware"
 _AUTHENTICATION: Final = (
@@ -134,9 +137,7 @@ def check_callables(**_: Any) -> list[CheckMessage]:
     """E011: a dotted path that names nothing that can be called, so that versions would not say who or why."""
     settings = conf.load()
     keys = ("get_user", "get_remote_addr", "get_extra")
-    named = [
-        (f"MONGO_HISTORY[{key.upper()!r}]", getattr(settings, key)) for key in (*keys, "admin_scope")
-    ]
+    named = [(f"MONGO_HISTORY[{key.upper()!r}]", getattr(settings, key)) for key in (*keys, "admin_scope")]
     named += [
         (f"TRACKED_DOCUMENTS: {key!r} of {spec.document!r}", getattr(spec, key))
         for spec in settings.tracked_documents
@@ -151,6 +152,24 @@ def check_callables(**_: Any) -> list[CheckMessage]:
         for place, path in named
         if isinstance(path, str) and (error := _not_called(path)) is not None
     ]
+
+
+@register(TAG)
+def check_conversions(**_: Any) -> list[CheckMessage]:
+    """E014: an old history in CONVERSIONS of which no format or no option is known."""
+    messages: list[CheckMessage] = []
+    for number, entry in enumerate(conf.load().conversions):
+        options = {name: value for name, value in entry.items() if name not in ("source", "document")}
+        try:
+            found = find_format(entry["source"])
+            read_options(found.options, options, format_name=found.name)
+        except ConversionError as error:
+            text = f"MONGO_HISTORY['CONVERSIONS'][{number}]: {error}"
+            hint = (
+                "`manage.py history_convert --help` lists formats and options; documentation: converting.md."
+            )
+            messages.append(Error(text, hint=hint, id="mongo_history.E014"))
+    return messages
 
 
 def _problems(kind: Kind, identifier: str) -> list[CheckMessage]:

@@ -64,7 +64,9 @@ class Gathering:
         self._reader = reader
         self._source = source
         self._document_class = source.tracked.document_class
-        self._is_base = documents.base_of_collection(self._document_class) is self._document_class
+        base = documents.base_of_collection(self._document_class)
+        registry = source.environment.registry
+        self._takes_gone = base is self._document_class or registry.get(base) is None
 
     def gather(self, some: Sequence[Rows], *, opened_at: datetime) -> Gathered:
         """The entities of these rows, whose stream was opened at that moment."""
@@ -179,7 +181,7 @@ class Gathering:
 
     def _is_meant(self, image: bytes | None) -> bool:
         if image is None:
-            return self._is_base  # of a deleted one nobody can say which class below it was
+            return self._takes_gone  # which class below the base it was, nobody may be able to say
         return documents.is_stored_as(self._document_class, class_name(image))
 
     def _entity(

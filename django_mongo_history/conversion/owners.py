@@ -25,7 +25,9 @@ def new_owner() -> dict[str, Any]:
 
 def is_gone(owner: dict[str, Any]) -> bool:
     """Whether the process is certainly gone: it was one of this machine, and is there no more. Elsewhere time tells."""
-    if os.name != "posix" or owner.get("host") != socket.gethostname():  # elsewhere asking may be a signal itself
+    if (
+        os.name != "posix" or owner.get("host") != socket.gethostname()
+    ):  # elsewhere asking may be a signal itself
         return False
     pid = owner.get("pid")
     if not isinstance(pid, int):

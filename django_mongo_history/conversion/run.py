@@ -27,7 +27,7 @@ from django_mongo_history.conversion.report import Counts, Report
 from django_mongo_history.conversion.rows import Rows, name_of
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, VersionRecord
-from django_mongo_history.documents import class_name_of
+from django_mongo_history.documents import class_name_of, is_stored_as
 from django_mongo_history.errors import ConversionError
 from django_mongo_history.reading import Source
 from django_mongo_history.storage.base import Store
@@ -322,7 +322,7 @@ class Run:
     def _rules_of(self, name: str | None) -> Rules | None:
         document_class = self.source.tracked.document_class
         tracked = self.source.environment.registry.of_image(name, document_class)
-        if tracked is None:
+        if tracked is None or not is_stored_as(document_class, name):
             return None
         return Rules(name or class_name_of(tracked.document_class), tracked.policy)
 

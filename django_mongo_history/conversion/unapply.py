@@ -20,6 +20,7 @@ from django_mongo_history.core import values
 from django_mongo_history.core.model import Path, PathPart, State
 
 _ABSENT: Final = object()
+_EMPTY: Final[tuple[Any, ...]] = ([], {}, None)
 _MOST_SPLITS: Final = 12
 """Dots in a path beyond which it is not resolved: each split doubles what could be meant."""
 
@@ -315,9 +316,13 @@ def _is_from_start(items: Any) -> bool:
 
 
 def _has_items(holder: Any, items: Any) -> bool:
-    """Whether the holder has these items; a list has them at its end, where dictdiffer puts what is new."""
+    """
+    Whether the holder has these items; a list has them at its end, where dictdiffer puts what is new.
+
+    What is empty MongoEngine does not store, though the old package saw it in the instance.
+    """
     if isinstance(holder, dict):
-        return all(key in holder and matches(holder[key], value) for key, value in items)
+        return all(matches(holder[key], value) if key in holder else value in _EMPTY for key, value in items)
     return len(holder) == _low(items) + len(items) and all(
         0 <= key < len(holder) and matches(holder[key], value) for key, value in items
     )

@@ -115,6 +115,14 @@ class Publisher:
             else:
                 self._orders().put(None)
 
+    def close(self) -> None:
+        """Let the thread end once it has sent what it was given. What is published later has another one."""
+        with self._lock:
+            if self._thread is not None and self._process == os.getpid():
+                ended = self._queue
+                self._queue, self._thread = queue.SimpleQueue(), None
+                ended.put(None)
+
     # -- the thread ------------------------------------------------------------------------------------------------
 
     def _orders(self) -> queue.SimpleQueue[_Order | None]:
@@ -131,7 +139,7 @@ class Publisher:
             return self._queue
 
     def _work(self, orders: queue.SimpleQueue[_Order | None]) -> None:
-        while orders is self._queue:
+        while orders is self._queue or not orders.empty():
             order = orders.get()
             self._busy_since = self._clock()
             if order is not None and not order.is_dropped:

@@ -106,8 +106,7 @@ class Version(VersionFacts):
 
         What a broker carries is not known before it arrives. Cost: nothing, or one look into the outbox.
         """
-        outbox = getattr(self._source.store, "outbox", None)
-        return outbox is not None and self._stored is not None and bool(outbox.holds(self.id))
+        return self._stored is not None and self._source.is_on_its_way(self.id)
 
     # -- its neighbours --------------------------------------------------------------------------------------------
 

@@ -119,6 +119,11 @@ class Source:
         # On another server versions are read a moment after the outbox, so that some of later writes may be among them.
         return (not is_atomic or self.environment.queues.is_foreign) and self.bound_session() is None
 
+    def is_on_its_way(self, version_id: ObjectId) -> bool:
+        """Whether a version is still in an outbox. Cost: one look into it, nothing where there is none."""
+        outbox = getattr(self.store, "outbox", None)
+        return outbox is not None and bool(outbox.holds(version_id))
+
     def tombstones(self) -> list[Tombstone]:
         """The drops of its collection that are not disproved, oldest first."""
         found = list(self.store.tombstones(Query(collections=self.namespaces)))

@@ -187,10 +187,14 @@ def _check_document(
     counts.documents += 1
     numbers: list[int] = []
     for version in found:
-        if version.operation == "external":
+        if version.operation in {"external", "baseline"}:  # the second where the create is missing
             counts.external += 1
             if not may_miss:
-                _note(counts, f"{mode} {key}: external before", [version.next and version.next.reason])
+                _note(
+                    counts,
+                    f"{mode} {key}: {version.operation} before",
+                    [version.next and version.next.reason],
+                )
             continue
         number = int(str(version.reason).removeprefix("write "))
         numbers.append(number)

@@ -16,8 +16,11 @@ from django.test import Client, override_settings
 from django.utils import timezone
 from mongoengine import fields
 
-from django_mongo_history import changeset, history_of
+from django_mongo_history import changeset, history_of, runtime
 from django_mongo_history.admin import history_url
+from django_mongo_history.context import begin_task, end_task
+from django_mongo_history.core.model import TaskRef
+from django_mongo_history.delivery import moving
 from tests.admin_pages import check_page, links, page, text_of
 from tests.judge import configured, tracking
 
@@ -655,3 +658,22 @@ def test_settings_of_numbers_and_times_are_no_matter(staff: Client) -> None:
         assert 'max="12"' in text
         assert 'id="mh-version-12"' in text
         assert 'max="12"' in text_of(staff, of("state"))
+
+
+def test_who_stood_behind_a_task_and_what_is_on_its_way(staff: Client, harbour: Any) -> None:
+    """A version of a task names it; one that waits in the outbox is shown in its place, and says that it waits."""
+    with configured(DELIVERY="outbox"):
+        begin_task(TaskRef("0f3a7d1e", "harbour.tasks.<b>rename</b>"))
+        try:
+            Steamer(number=1, name="a").save()
+        finally:
+            end_task("0f3a7d1e")
+        (version,) = history_of(Steamer, 1)
+        said = text_of(staff, of("version", version.id))
+        assert "<code>harbour.tasks.&lt;b&gt;rename&lt;/b&gt;</code> <code>0f3a7d1e</code>" in said
+        assert "on its way to the store" in said
+        for depot in runtime.depots():
+            moving.sweep(depot)
+        assert "on its way to the store" not in text_of(staff, of("version", version.id))
+        lines = b"".join(staff.get(page("export"), {"format": "jsonl"}).streaming_content)  # type: ignore[arg-type]
+        assert json_util.loads(lines)["task"] == {"id": "0f3a7d1e", "name": "harbour.tasks.<b>rename</b>"}

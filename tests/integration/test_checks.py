@@ -334,6 +334,28 @@ def test_celery_without_a_broker(settings: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("mongodb")
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"source": "mongoengine_history"}, "Did you mean mongoengine-history?"),
+        ({"source": "mongoengine-history", "colection": "x"}, "Did you mean --collection?"),
+        ({"source": "mongoengine-history", "source_timezone": "Mars"}, "a time zone that exists"),
+    ],
+)
+def test_an_old_history_that_nobody_can_read(settings: Any, entry: dict[str, str], words: str) -> None:
+    """E014: whatever can be known of it before it is converted."""
+    settings.MONGO_HISTORY = {"CONVERSIONS": [{"document": f"{SHOP}.Account", **entry}]}
+    text = the_one("E014")
+    assert text.startswith("MONGO_HISTORY['CONVERSIONS'][0]: ")
+    assert words in text
+
+
+def test_an_old_history_of_the_wrong_shape(settings: Any) -> None:
+    """E002, as any value that a key cannot have."""
+    settings.MONGO_HISTORY = {"CONVERSIONS": [{"source": "mongoengine-history"}]}
+    assert "each with the texts 'source' and 'document'" in the_one("E002")
+
+
 def test_versions_on_another_connection(settings: Any) -> None:
     """E013: the connection must be there, and no transaction spans two servers."""
     settings.MONGO_HISTORY = {"ALIAS": "archive"}

@@ -256,6 +256,7 @@ def test_strip_when_all_is_converted_and_checked(database: Any) -> None:
     made.convert_all()
     assert made.verify().is_ok
     before = list(database["document_history"].find().sort("_id"))
+    assert "is tracked" in "".join(made.plan().remarks)
     stripping = converter(strip=True)
     assert stripping.convert(10) == 0
     assert [one["history"] for one in database["old_people"].find()] == [{}, {}, {}]

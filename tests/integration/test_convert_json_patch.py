@@ -12,6 +12,7 @@ from typing import Any
 import mongoengine
 import pytest
 from bson import ObjectId, json_util
+from django.test import override_settings
 from mongoengine import fields
 
 from django_mongo_history import HistoryConverter, history_of, track, untrack
@@ -267,6 +268,23 @@ def test_hidden_values_are_nowhere(mongodb: Any) -> None:
             assert {"op": "replace", "path": "/title", "value": "c"} in stored[-1]["source"]["raw"][0]["ops"]
         finally:
             untrack(OldPost)
+
+
+def test_renamed_fields_and_what_they_hide(mongodb: Any) -> None:
+    """Old names are today's, in states as in patches that are kept."""
+    document_id = ObjectId()
+    entry = {"document": LABEL, "hidden": ["secret"], "renamed": {"pw": "secret", "headline": "title"}}
+    with override_settings(MONGO_HISTORY={}, TRACKED_DOCUMENTS=[entry]):
+        mongodb["old_posts"].insert_one({"_id": document_id, "title": "c", "secret": "SECRET-2"})
+        mongodb["post_patches"].insert_many([
+            row(document_id, 0, op("add", "/headline", "a"), op("add", "/pw", "SECRET-0")),
+            row(document_id, 1, op("replace", "/headline", "b"), op("replace", "/pw", "SECRET-1")),
+            row(document_id, 2, op("replace", "/pw", "SECRET-2"), op("replace", "/headline", "c"), op("test", "/headline", "d")),
+        ])  # fmt: skip
+        report = converter().convert_all()
+        assert report.counts.gaps == 1
+        assert "SECRET" not in str(list(mongodb["document_history"].find()))
+        assert [version.state["title"] for version in history_of(OldPost, document_id)] == ["a", "b", "c"]
 
 
 def test_found_by_itself(database: Any) -> None:

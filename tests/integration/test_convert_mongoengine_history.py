@@ -12,6 +12,7 @@ from typing import Any
 import mongoengine
 import pytest
 from bson import ObjectId, json_util
+from django.test import override_settings
 from mongoengine import fields
 
 from django_mongo_history import BrokenChainError, HistoryConverter, history_of
@@ -323,6 +324,20 @@ def test_a_document_that_was_tracked_before_its_first_save_is_created(database: 
     history = history_of(OldLamp, document_id)
     assert [str(v.operation) for v in history] == ["create", "update"]
     assert history[0].state == made
+
+
+def test_rows_of_a_collection_that_was_renamed(mongodb: Any) -> None:
+    """They say the name that it had then."""
+    tracker = OldTracker("lamps_of_old")
+    ids = three(tracker, {"name": "a"}, {"name": "b"})
+    mongodb["history"].insert_many(tracker.rows)
+    mongodb["old_lamps"].insert_many(last_states(tracker))
+    label = f"{OldLamp.__module__}.OldLamp"
+    with override_settings(
+        MONGO_HISTORY={}, TRACKED_DOCUMENTS=[{"document": label, "collections": ["lamps_of_old"]}]
+    ):
+        assert converter().convert_all().counts.versions == 3
+        assert [len(states(document_id)) for document_id in ids] == [2, 2, 2]
 
 
 def test_hidden_and_untracked_values_do_not_come_along(mongodb: Any) -> None:

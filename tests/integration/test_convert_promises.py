@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import mongoengine
+import mongomock
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from mongoengine import fields
@@ -24,7 +25,7 @@ from django_mongo_history import (
     runtime,
     track,
 )
-from django_mongo_history.conversion import checkpoint, run
+from django_mongo_history.conversion import checkpoint, engine, run
 from django_mongo_history.core import values
 from tests.commanding import stored
 from tests.judge import HISTORY, configured, tracking
@@ -400,14 +401,15 @@ def test_live_writers_and_old_writers_during_the_run(  # noqa: C901 - two writer
         chance = random.Random(seed)
         while not ended.is_set():
             key = chance.randrange(30, 60)
-            with lock:
-                found = database["promised_cups"].find_one({"_id": key})
-                name = f"old {chance.random()}"
-                database["promised_cups"].update_one({"_id": key}, {"$set": {"name": name}})
-                tracker.now = datetime.now(UTC)
-                database["history"].insert_one(
-                    tracker._row(("change", ["name"], (found["name"], name)), key, None)
+            name = f"old {chance.random()}"
+            # Both at once: how long after a document its row may come is for the test below.
+            with database.client.start_session() as session, session.start_transaction():
+                found = database["promised_cups"].find_one_and_update(
+                    {"_id": key}, {"$set": {"name": name}}, session=session
                 )
+                tracker.now = datetime.now(UTC)
+                row = tracker._row(("change", ["name"], (found["name"], name)), key, None)
+                database["history"].insert_one(row, session=session)
             time.sleep(0.002)
 
     threads = [threading.Thread(target=live, args=(1,)), threading.Thread(target=old, args=(2,))]
@@ -426,6 +428,52 @@ def test_live_writers_and_old_writers_during_the_run(  # noqa: C901 - two writer
     assert made.status().counts.gaps == 0
     assert_each_row_once(database)
     assert made.verify().is_ok
+
+
+def test_a_row_that_comes_after_its_document_was_read(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old tracker stores it a moment later: the document is looked at once more, and the write is no gap."""
+    keys = list(range(3))
+    tracker = shelf(keys)
+    store(database, tracker, cups(keys))
+    database["promised_cups"].update_one({"_id": 1}, {"$set": {"name": "just now"}})
+    tracker.now = datetime.now(UTC)
+    late = tracker._row(("change", ["name"], ("3", "just now")), 1, None)
+    make = engine.Engine.convert
+
+    def convert(self: Any, entity: Any) -> Any:
+        made = make(self, entity)
+        database["history"].update_one({"_id": late["_id"]}, {"$setOnInsert": late}, upsert=True)
+        return made
+
+    monkeypatch.setattr(engine.Engine, "convert", convert)
+    assert converter().convert_all().counts.gaps == 0
+    assert names_of(1) == ["0", "1", "2", "3", "just now"]
+    assert_each_row_once(database)
+    assert converter().verify().is_ok
+
+
+def test_a_document_that_changes_while_it_is_read(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the old system, with its row: both states are in the history."""
+    keys = list(range(3))
+    tracker = shelf(keys)
+    store(database, tracker, cups(keys))
+    make = engine.Engine.convert
+    written: list[int] = []
+
+    def convert(self: Any, entity: Any) -> Any:
+        made = make(self, entity)
+        if entity.id == 1 and not written:
+            written.append(1)
+            database["promised_cups"].update_one({"_id": 1}, {"$set": {"name": "meanwhile"}})
+            tracker.now = datetime.now(UTC)
+            database["history"].insert_one(tracker._row(("change", ["name"], ("3", "meanwhile")), 1, None))
+        return made
+
+    monkeypatch.setattr(engine.Engine, "convert", convert)
+    report = converter().convert_all()
+    assert (report.counts.gaps, report.counts.documents, report.counts.versions) == (0, 3, 10)
+    assert names_of(1) == ["0", "1", "2", "3", "meanwhile"]
+    assert_each_row_once(database)
 
 
 def test_catching_up_too_early_and_too_late(database: Any) -> None:
@@ -490,6 +538,19 @@ def test_a_class_and_those_below_it(mongodb: Any) -> None:
         found = {row["document_id"]: row["document_class"] for row in mongodb[HISTORY].find()}
         assert mongodb[HISTORY].count_documents({}) == 4
         assert found == dict(zip(ids, classes, strict=True))
+
+
+def test_a_subclass_alone_has_its_deleted_documents(mongodb: Any) -> None:
+    """Where the base is not tracked nobody else would take them."""
+    tracker = OldTracker("promised_mugs")
+    first = {"_id": ObjectId(), "_cls": "PromisedMug.PromisedSteinMug", "name": "a"}
+    tracker.begin(first)
+    tracker.save(first, {**first, "name": "b"})
+    store(mongodb, tracker, [])
+    with configured(), tracking(PromisedSteinMug):
+        made = HistoryConverter(PromisedSteinMug, "mongoengine-history", source_timezone="UTC")
+        assert made.convert_all().counts.versions == 1
+        assert len(list(history_of(PromisedSteinMug).versions())) == 1
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------------
@@ -605,6 +666,21 @@ def test_on_a_server_without_transactions(standalone_mongodb: Any) -> None:
         assert converter().convert_all().counts.versions == 9
         assert [names_of(key) for key in keys] == [["0", "1", "2", "3", "live"]] * 3
         assert converter().verify().is_ok
+
+
+def test_on_mongomock() -> None:
+    """For users' own tests of what they convert."""
+    mongoengine.connect("mocked", mongo_client_class=mongomock.MongoClient, uuidRepresentation="standard")
+    try:
+        with configured(), tracking(PromisedCup):
+            keys = list(range(5))
+            store(mongoengine.get_db(), shelf(keys), cups(keys))
+            made = converter()
+            assert [made.convert(2), made.convert(2), made.convert(2), made.convert(2)] == [2, 2, 1, 0]
+            assert [names_of(key) for key in keys] == [list("0123")] * 5
+            assert made.verify().is_ok
+    finally:
+        mongoengine.disconnect()
 
 
 @NEEDS_BIND

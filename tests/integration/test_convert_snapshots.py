@@ -15,7 +15,7 @@ from bson import ObjectId, json_util
 from django.test import override_settings
 from mongoengine import fields
 
-from django_mongo_history import HistoryConverter, history_of, track, untrack
+from django_mongo_history import BrokenChainError, HistoryConverter, history_of, track, untrack
 from django_mongo_history.errors import ConversionError
 from tests import old_archives as archives
 from tests.commanding import run
@@ -419,13 +419,14 @@ def test_deleted_and_made_again(database: Any) -> None:
 
 def test_partial_rows(database: Any) -> None:
     """Rows of changed fields are put onto the state in front of them; where there is none, it is said."""
-    whole, torn = ObjectId(), ObjectId()
+    whole, torn, gone = ObjectId(), ObjectId(), ObjectId()
     t = archives.BEGIN
     database["old_books_history"].insert_many([
         {"t": t, "o": "i", "d": {"_id": whole, "name": "a", "seen": 1}},
         {"t": t + timedelta(1), "o": "u", "d": {"_id": whole, "name": "b"}},
         {"t": t + timedelta(2), "o": "r", "d": {"_id": whole}},
         {"t": t, "o": "u", "d": {"_id": torn, "name": "b"}},
+        {"t": t, "o": "r", "d": {"_id": gone}},
     ])  # fmt: skip
     database["old_books"].insert_one({"_id": torn, "name": "b", "seen": 5})
     made = HistoryConverter(OldBook, "snapshots", preset="mongoose-history", partial=True)
@@ -436,6 +437,10 @@ def test_partial_rows(database: Any) -> None:
         ("delete", t + timedelta(2), None, None),
     ]
     assert report.counts.gaps == 1
+    first, last = history_of(OldBook, gone)
+    assert (str(last.operation), last.at, last.state) == ("delete", t, None)
+    with pytest.raises(BrokenChainError):
+        _ = first.state
 
 
 def test_texts_of_exports(mongodb: Any) -> None:
@@ -461,6 +466,29 @@ def test_texts_of_exports(mongodb: Any) -> None:
         }
         assert second.at == datetime(2023, 7, 1, 8, 0, 0, 123000, tzinfo=UTC)
         assert second.user.pk == "ann@example.org"
+
+
+def test_columns_are_called_as_attributes(mongodb: Any) -> None:
+    """Of an export: names in Python become those of the database, and what is hidden by the one is hidden by the other."""
+    with configured():
+        track(PolicyBook, hidden=["date_set"])
+        try:
+            document_id = mongodb["policy_books"].insert_one({"bookId": 5, "name": "b"}).inserted_id
+            mongodb["policy_books_history"].insert_one({
+                "id": document_id, "version": 0, "name": "a", "book_id": "5", "date_set": "2031-01-01T00:00:00",
+                "changed": archives.BEGIN, "change_info": {"user_id": "u", "hidden_cols_changed": ["date_set"]},
+            })  # fmt: skip
+            HistoryConverter(PolicyBook, "snapshots", preset="chrononaut").convert_all()
+            first, second = history_of(PolicyBook, document_id)
+            assert (first.state, second.state) == (
+                {"_id": document_id, "name": "a", "bookId": 5},
+                {"_id": document_id, "bookId": 5, "name": "b"},
+            )
+            stored = mongodb["document_history"].find_one()
+            assert stored["hidden_changed"] == ["dateSet"]
+            assert "2031" not in str(stored)
+        finally:
+            untrack(PolicyBook)
 
 
 def test_local_dates_and_a_layout_of_ones_own(database: Any) -> None:

@@ -224,6 +224,7 @@ def test_a_child_of_a_prefork_pool_is_killed(
     assert [operations(number) for number in range(60)] == [["create"]] * 60
 
 
+@pytest.mark.timeout(900)  # a minute on two cores that have nothing else to do
 def test_ten_thousand_by_eight_producers_and_two_workers(
     by_celery: None,
     mongodb: Mongo,

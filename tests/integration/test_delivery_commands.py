@@ -89,7 +89,11 @@ def test_what_is_refused_stays_then_is_laid_aside_then_is_stored(depot: Any) -> 
     assert counts(depot) == (4, 0, 1)
     letter = depot[DEAD].find_one()
     assert "failed validation" in letter["error"]
-    assert (letter["document_id"], letter["collection"], letter["tries"]) == (2, f"{depot.name}.consignments", 2)
+    assert (letter["document_id"], letter["collection"], letter["tries"]) == (
+        2,
+        f"{depot.name}.consignments",
+        2,
+    )
 
     said = run("history_flush", "--dead")
     assert "1 versions could not be stored" in str(said.error)

@@ -182,6 +182,8 @@ def version(admin: Asked, request: HttpRequest, name: str, key: str, version: st
         "row": row,
         "record": None if record is None else _facts(record, is_whole=not history.source.also.hidden),
         "request_ref": told.request,
+        "task_ref": told.task,
+        "is_on_its_way": record is not None and history.source.is_on_its_way(record.id),
         "user_model": told.user.model if told.user else "",
         "extra": [(str(key), values.side(value)) for key, value in told.extra.items()],
         "patch": patch,

@@ -344,6 +344,14 @@ class EmbeddedChanges(Format):
                 paths=sorted(told),
             )
 
+    def remarks(self) -> Iterator[str]:
+        """Where the list is tracked each state holds it, one entry longer each: that grows with the square of its length."""
+        if self._is_list_tracked:
+            yield (
+                f"{self.given['list_field']} is tracked, so each state has the list in it. Where lists are long, add it to "
+                f"`untracked` of {self.target.label} first."
+            )
+
     def _told_paths(self) -> Iterator[str]:
         parts = (self.given["list_field"], self.given["changes_field"], self.given["path_field"])
         for found in self.rows.distinct(".".join(part for part in parts if part)):

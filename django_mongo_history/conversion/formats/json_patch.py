@@ -23,7 +23,7 @@ from django_mongo_history.conversion.facts import Facts, at, check_field
 from django_mongo_history.conversion.moments import Moments
 from django_mongo_history.conversion.options import COLLECTION, Given, Option, text
 from django_mongo_history.conversion.rows import Row
-from django_mongo_history.core import values
+from django_mongo_history.core import drift, values
 from django_mongo_history.core.model import ABSENT
 from django_mongo_history.core.policy import Policy
 
@@ -60,6 +60,7 @@ class JsonPatch(Format):
         moments = Moments(given["source_timezone"])
         self._read_moment = moments.read
         self._facts = Facts(given)
+        self._renamed = target.source.tracked.renamed
         source = target.source
         self._fitting = documents.Fitting(target.document_class, source.codec_options, moments.read_text)
 
@@ -113,13 +114,14 @@ class JsonPatch(Format):
         document_class = self.target.document_class
         if documents.uses_class_names(document_class) and "_cls" not in state:
             state = {"_cls": documents.class_name_of(document_class), **state}
-        return image(document_id, self._fitting.state(state))
+        return drift.rename_keys(image(document_id, self._fitting.state(state)), self._renamed)
 
     def _edits(self, ops: Iterable[Mapping[str, Any]]) -> list[Edit] | None:
         """The patch as edits that can be undone; None where an old value is missing, or a place may be one of a list."""
         edits: list[Edit] = []
         for op in ops:
             parts = pointer(op["path"])
+            parts[:1] = [self._renamed.get(part, part) for part in parts[:1]]
             is_told = op["op"] == "add" or (op["op"] in ("replace", "remove") and _ORIGINAL in op)
             if (
                 not is_told
@@ -153,6 +155,7 @@ class JsonPatch(Format):
         if not policy.untracked and not policy.hidden:
             return row.values
         ruled = {rule[0] for rule in (*policy.hidden, *policy.untracked)}
+        ruled |= {old for old, new in self._renamed.items() if new in ruled}
         ops = [op for op in self._ops(row) or () if "*" not in ruled | _tops(op) and not ruled & _tops(op)]
         return {"_id": row.id, self.given["ops_field"].replace(".", "_"): ops}
 

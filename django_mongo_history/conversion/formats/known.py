@@ -57,6 +57,11 @@ def find_format(name: str) -> type[Format]:
         raise ConversionError(f"SOURCE: {name} cannot be imported: {error}.") from error
 
 
+def forget() -> None:
+    """Look for entry points anew: for tests that bring one."""
+    _paths.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _paths() -> dict[str, str]:
     others = {one.name: one.value for one in entry_points(group=GROUP)}

@@ -74,7 +74,7 @@ class MongoengineHistory(Format):
         self._users: dict[Any, Context] = {}
 
     def query(self) -> dict[str, Any]:
-        return {"document_type": self.target.source.collection.name}
+        return {"document_type": {"$in": _collections(self.target)}}
 
     def reader(self) -> Reader:
         return CollectionReader(
@@ -190,12 +190,17 @@ class MongoengineHistory(Format):
     @classmethod
     def discover(cls, target: Target) -> Iterator[Mapping[str, Any]]:
         wanted = {
-            "document_type": target.source.collection.name,
+            "document_type": {"$in": _collections(target)},
             "action": {"$in": list(_ACTIONS)},
             "data": {"$type": "object"},
         }
         if target.database[DEFAULT_COLLECTION].find_one(wanted, {"_id": 1}) is not None:
             yield {}
+
+
+def _collections(target: Target) -> list[str]:
+    """The names of the documents' collection, those that it had before too."""
+    return [target.source.collection.name, *target.source.tracked.collections]
 
 
 class _Read:

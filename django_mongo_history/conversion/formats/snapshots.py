@@ -11,6 +11,7 @@ after say it of their own state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -131,6 +132,7 @@ class Snapshots(Format):
         self.sort = ("index",) if settled["array_field"] else ("_id",)
         self._moments = Moments(settled["source_timezone"])
         self._facts = Facts(settled)
+        self._stored_names: dict[str, str] = {}
         self._fitting = documents.Fitting(
             target.document_class, target.source.codec_options, self._moments.read_text
         )
@@ -200,7 +202,7 @@ class Snapshots(Format):
                 elif self.given["partial"] and copy.operation != "delete":
                     notes.append("" if fields is not None else PARTIAL)
                 if self.given["partial"] and whole is not None:
-                    whole = {**(fields or {}), **whole}
+                    whole = None if copy.operation == "delete" else {**(fields or {}), **whole}
                 after = None if copy.operation == "delete" else self._image(document_id, whole)
                 if after is None and whole is not None:  # it says what was deleted
                     before = self._image(document_id, whole)
@@ -265,10 +267,7 @@ class Snapshots(Format):
             found = first_at(places, path)
             for name in found if isinstance(found, list) else [found]:
                 if isinstance(name, str):
-                    try:
-                        yield ".".join(documents.translate_path(self.target.document_class, name))
-                    except ValueError:
-                        yield name
+                    yield self._stored_name(name)
 
     def _needs_no_state(self, copy: _Copy) -> bool:
         return copy.operation == ("create" if self.given["image"] == BEFORE else "delete")
@@ -345,11 +344,22 @@ class Snapshots(Format):
             return None
         document_class = self.target.document_class
         complete = dict(fields)
+        if self.given["convert_texts"]:
+            complete = {self._stored_name(name): value for name, value in complete.items()}
         if documents.uses_class_names(document_class) and "_cls" not in complete:
             complete = {"_cls": documents.class_name_of(document_class), **complete}
         if self.given["convert_texts"]:
             complete = self._fitting.state(complete)
         return drift.rename_keys(image(document_id, complete), self.target.source.tracked.renamed)
+
+    def _stored_name(self, name: str) -> str:
+        """Tables call their columns as the class its attributes."""
+        if name not in self._stored_names:
+            self._stored_names[name] = name
+            if name not in self._declared:
+                with suppress(ValueError):
+                    self._stored_names[name] = documents.translate_path(self.target.document_class, name)[0]
+        return self._stored_names[name]
 
     # -- what is kept, and what is looked at before ----------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 """Options are read once, by the format's own rows; what is wrong with them is said in full."""
 
+from pathlib import Path
+
 import pytest
 
-from django_mongo_history.conversion.formats import find_format, known_formats
+from django_mongo_history.conversion.formats import find_format, known, known_formats
 from django_mongo_history.conversion.options import COLLECTION, Option, as_text, read_options, timezone
 from django_mongo_history.errors import ConversionError
 
@@ -55,6 +57,38 @@ def test_an_unknown_format_names_the_known_ones() -> None:
         find_format("mongoengine_history")
     assert "Did you mean mongoengine-history?" in str(error.value)
     assert all(name in str(error.value) for name in known_formats())
+
+
+def test_a_package_brings_a_format_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed with the package, known by its name; one that cannot be imported says so when it is asked for."""
+    (tmp_path / "ledgers.py").write_text(
+        "from django_mongo_history.conversion import Format\n\n\n"
+        "class Ledger(Format):\n"
+        '    name = "brought-ledger"\n\n'
+        "    def steps(self, document_id, rows):\n"
+        "        return ()\n",
+        encoding="utf-8",
+    )
+    facts = tmp_path / "brought_ledgers-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: brought-ledgers\nVersion: 1.0\n", encoding="utf-8"
+    )
+    (facts / "entry_points.txt").write_text(
+        "[django_mongo_history.formats]\nbrought-ledger = ledgers:Ledger\nbroken-ledger = ledgers:Nothing\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known.forget()
+    try:
+        assert find_format("brought-ledger").name == "brought-ledger"
+        assert "brought-ledger" in known_formats()
+        assert "broken-ledger" not in known_formats()
+        with pytest.raises(ConversionError, match="broken-ledger cannot be imported"):
+            find_format("broken-ledger")
+    finally:
+        monkeypatch.undo()
+        known.forget()
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ def test_an_emptied_list_is_not_there_any_more() -> None:
     assert undone.before == {"n": 1, "tags": ["a", "b"]}
 
 
+@pytest.mark.parametrize("empty", [[], {}, None])
+def test_what_is_empty_was_never_stored(empty: Any) -> None:
+    """The old package saw it in the instance, the database never did: no write in between is made of that."""
+    undone = undo({"n": 1}, [Edit("add", "", [("tags", empty)])])
+    assert undone.is_exact
+    assert undone.before == undone.after == {"n": 1}
+
+
 def test_bytes_come_back_from_numbers() -> None:
     """Rows hold bytes as lists of numbers; the state says that they were bytes."""
     undone = undo({"b": Binary(b"\x01\xff", 128)}, [Edit("change", "b", ([0, 1], [1, 255]))])

@@ -207,3 +207,18 @@ def test_a_forked_process_has_a_thread_of_its_own(broker: Broker) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     publisher.publish(ONE)
     assert [message.rows for message in broker.taken if message.rows] == [(b"1",), (b"1",)]
+
+
+def test_a_thread_ends_with_its_publisher(broker: Broker) -> None:
+    """Settings that change make another publisher; the old one's thread sends what it has and ends."""
+    publisher = Publisher(broker, timeout_s=PATIENCE_S)
+    publisher.publish(ONE)
+    thread = publisher._thread
+    assert thread is not None
+    publisher.close()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    publisher.publish(ONE)
+    assert broker.taken == [ONE, ONE]
+    publisher.close()
+    publisher.close()
