@@ -106,7 +106,8 @@ class Version(VersionFacts):
 
         What a broker carries is not known before it arrives. Cost: nothing, or one look into the outbox.
         """
-        return self._stored is not None and self._source.is_on_its_way(self.id)
+        record = self._stored
+        return record is not None and self._source.is_on_its_way(record.id)
 
     # -- its neighbours --------------------------------------------------------------------------------------------
 
