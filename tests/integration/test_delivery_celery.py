@@ -26,6 +26,7 @@ from pymongo.database import Database
 
 from django_mongo_history import changeset, history_of, runtime
 from tests.celery_parts import MakeWorker, Program, eventually
+from tests.celery_requests import Visitor, requested
 from tests.fault import delivery_load as loads
 from tests.fault.delivery_load import load
 from tests.fault.delivery_writer import ByCelery
@@ -115,6 +116,24 @@ def test_a_write_is_one_command_and_one_message(
     listener.commands.clear()
     before = calls(queue)
     Freight.objects(number=1).update(set__name="second")
+    assert [name for name, _collection in listener.commands] == EXPECTED[mode]
+    messages(queue, 2)
+    spent = calls(queue) - before
+    assert {name: count for name, count in spent.items() if name not in OUR_OWN} == {"lpush": 1}
+
+
+def test_a_request_is_one_command_and_one_message(
+    mode: str, mongodb_uri: str, mongodb: Mongo, queue: redis.Redis
+) -> None:
+    """A view that saves one document, behind the middleware: who and why cost nothing more at either end."""
+    listener = overhear(mongodb.name, mongodb_uri)
+    Freight(number=1, name="first").save()
+    messages(queue, 1)
+    freight = Freight.objects.get(number=1)
+    freight.name = "second"
+    listener.commands.clear()
+    before = calls(queue)
+    requested(freight.save, user=Visitor(7))
     assert [name for name, _collection in listener.commands] == EXPECTED[mode]
     messages(queue, 2)
     spent = calls(queue) - before
