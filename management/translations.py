@@ -178,7 +178,10 @@ def _empty(language: str) -> polib.POFile:
 
 
 def _in_python(path: Path) -> Iterator[Message]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    text = path.read_text(encoding="utf-8")
+    if "_(" not in text and "gettext" not in text:
+        return
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CALLS:
             names = _CALLS[node.func.id]
             texts = [_constant(one) for one in node.args[: len(names)]]

@@ -53,7 +53,7 @@ from django_mongo_history.core.recording import (
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.reading import DocumentHistory
 
-GONE: Final = "the document is gone, and nothing says what it was; only the change itself is known"
+GONE: Final = "nothing says what the document was; only the change itself is known"
 ANOTHER: Final = "what follows is not the state that this row leads to: something was written in between"
 MISFIT: Final = "the state that follows has another value here: something was written in between"
 LEFT_OUT: Final = "what this row says does not fit the state that follows, and is in no state"
@@ -209,8 +209,7 @@ class _Conversion:
         order: Timestamp | None = None
         for number in sorted(slots):
             resolved = self._walk(slots[number], self._anchor(number), number)
-            limit = None if live is None or number else _first_entry(live).order
-            order = self._emit(resolved, order, limit, is_first=number == 0)
+            order = self._emit(resolved, order, number)
             if number == 0 and resolved:
                 self._note_end(resolved[-1])
 
@@ -369,28 +368,33 @@ class _Conversion:
 
     # -- versions --------------------------------------------------------------------------------------------------
 
-    def _emit(
-        self,
-        resolved: Sequence[_Resolved],
-        last: Timestamp | None,
-        limit: Timestamp | None,
-        *,
-        is_first: bool,
-    ) -> Timestamp | None:
+    def _emit(self, resolved: Sequence[_Resolved], last: Timestamp | None, slot: int) -> Timestamp | None:
         """In their order, with times that do not go back, and do not go beyond what follows."""
-        at: datetime | None = None
-        ends_at = None if limit is None else _first_entry(self.entity.live).at
+        front, following = self._around_slot(slot)
+        at = None if front is None else front.at
         for number, one in enumerate(resolved):
             moment = one.step.at if at is None or one.step.at >= at else at
-            if ends_at is not None:
-                moment = min(moment, ends_at)
+            if following is not None:
+                moment = min(moment, following.at)
             at = moment
-            order = identity.clock_order(moment, last, shift_s=1 if is_first else 0)
-            if limit is not None and (order.time, order.inc) >= (limit.time, limit.inc):
-                order = identity.before(limit, number)
+            if front is not None:
+                order = identity.behind(front.order, moment, last)
+            else:
+                order = identity.clock_order(moment, last, shift_s=1)
+                limit = None if following is None else following.order
+                if limit is not None and (order.time, order.inc) >= (limit.time, limit.inc):
+                    order = identity.before(limit, number)
             last = order
             self._emit_one(one, moment, order)
         return last
+
+    def _around_slot(self, slot: int) -> tuple[Entry | None, Entry | None]:
+        """The live versions in front of a slot and behind it."""
+        live = self.entity.live
+        if live is None:
+            return None, None
+        entries = [step.entry for step in live.steps if step.entry is not None]
+        return entries[slot - 1] if slot else None, entries[slot] if slot < len(entries) else None
 
     def _hidden(self, one: _Resolved) -> tuple[str, ...]:
         """The hidden paths that changed. An archive may leave all of them out, where the live document has them."""
@@ -446,7 +450,13 @@ class _Conversion:
         if one.before.image is None and one.after.image is None:
             return self._gone(one, around, version_id)
         sides = Sides(
-            one.before.image, one.after.image, hidden, one.before.digest, one.after.digest, one.told
+            one.before.image,
+            one.after.image,
+            hidden,
+            one.before.digest,
+            one.after.digest,
+            one.told,
+            bool(one.gaps),
         )
         return record_converted(self.key, sides, around, version_id)
 
@@ -567,11 +577,6 @@ class _Slots:
 
 def _stored_indexes(live: DocumentHistory) -> list[int]:
     return [index for index, step in enumerate(live.steps) if step.entry is not None]
-
-
-def _first_entry(live: DocumentHistory | None) -> Entry:
-    assert live is not None
-    return next(step.entry for step in live.steps if step.entry is not None)
 
 
 def _name(row_id: Any) -> Any:

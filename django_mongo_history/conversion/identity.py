@@ -17,7 +17,7 @@ from typing import Any, Final
 from bson import ObjectId
 from bson.timestamp import Timestamp
 
-from django_mongo_history.core.model import CLOCK_BIT
+from django_mongo_history.core.model import CLOCK_BIT, HINT_BIT
 from django_mongo_history.core.values import encode_value
 
 _MOST_SECONDS: Final = 2**32 - 1
@@ -66,6 +66,19 @@ def clock_order(at: datetime, last: Timestamp | None, *, shift_s: int) -> Timest
     if last is not None and (found.time, found.inc) <= (last.time, last.inc):
         return Timestamp(last.time, last.inc + 1)
     return found
+
+
+def behind(live: Timestamp, at: datetime, last: Timestamp | None) -> Timestamp:
+    """
+    Where a version stands that fills a gap behind a live one: before every live version of its second that comes later.
+
+    Marked as a hint, which links may correct, where `live` is not a clock's.
+    """
+    seconds = min(max(math.floor(at.timestamp()), 0), _MOST_SECONDS)
+    found = (live.time, (live.inc & ~HINT_BIT) + 1) if live.time >= seconds else (seconds, 0)
+    if last is not None and found <= (last.time, last.inc & ~HINT_BIT):
+        found = (last.time, (last.inc & ~HINT_BIT) + 1)
+    return Timestamp(found[0], found[1] if found[1] & CLOCK_BIT else found[1] | HINT_BIT)
 
 
 def before(order: Timestamp, number: int) -> Timestamp:

@@ -80,6 +80,8 @@ def _rearrange(ordered: list[Entry], low: int, high: int, live: Any, *, proves_i
     `proves_itself`: a trail without any gap needs no clocks.
     """
     region = ordered[low:high]
+    if not region:  # versions have changed places before, so that times do not ascend any more
+        return
     is_first, is_last = low == 0, high == len(ordered)
     around = _Around(
         None if is_first else ordered[low - 1].after,

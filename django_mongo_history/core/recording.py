@@ -104,7 +104,7 @@ class Sides(NamedTuple):
 
     `hidden`: dotted hidden paths that changed. Digests are given where the caller has them. `told`: entries that lead from
     `before` to `after` and back, of values that replace each other and of items at the end of lists, where the caller
-    knows that this is all.
+    knows that this is all. `keeps_whole`: store the whole state, for what comes next does not lead to it.
     """
 
     before: bytes | None
@@ -113,6 +113,7 @@ class Sides(NamedTuple):
     before_digest: bytes | None = None
     after_digest: bytes | None = None
     told: PatchEntries | None = None
+    keeps_whole: bool = False
 
 
 def record_converted(
@@ -129,7 +130,8 @@ def record_converted(
     if sides.hidden and before is not None and after is not None:
         changed = _limited({*changed, *_prefixes_of(sides.hidden)})
     whole = before if after is None else after
-    keeps_whole = before is None or after is None or (patch is not None and len(patch) >= len(after))
+    keeps_whole = sides.keeps_whole or before is None or after is None
+    keeps_whole = keeps_whole or (patch is not None and after is not None and len(patch) >= len(after))
     operation = (
         Operation.CREATE if before is None else Operation.DELETE if after is None else Operation.UPDATE
     )

@@ -67,10 +67,10 @@ def _start_django(language: str) -> Clock:
     from django.conf import settings
     from django.core.management import call_command
 
-    logging.getLogger("django.request").setLevel(logging.ERROR)  # browsers ask for an icon that there is not
     clock = Clock()
     settings.LANGUAGE_CODE = language
     django.setup()
+    logging.getLogger("django.request").setLevel(logging.ERROR)  # browsers ask for an icon that there is not
     from django_mongo_history import runtime
 
     runtime._now = clock  # noqa: SLF001 - the clock is no setting, and pictures are no reason to make it one
@@ -195,15 +195,15 @@ def _paths(about: dict[str, Any]) -> dict[str, str]:
 @contextlib.contextmanager
 def _served() -> Iterator[str]:
     from django.contrib.staticfiles.handlers import StaticFilesHandler
+    from django.core.handlers.wsgi import WSGIHandler
     from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
-    from django.core.wsgi import get_wsgi_application
 
     class Quiet(WSGIRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
             """Pictures need no log of requests."""
 
     server = ThreadedWSGIServer((HOST, 0), Quiet)
-    server.set_app(StaticFilesHandler(get_wsgi_application()))
+    server.set_app(StaticFilesHandler(WSGIHandler()))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-HIGHEST = 1100
+HIGHEST = 1250
 """Pixels of a page that a picture shows from the top."""
 QUALITY = 82
 

@@ -356,6 +356,7 @@ def test_an_old_history_of_the_wrong_shape(settings: Any) -> None:
     assert "each with the texts 'source' and 'document'" in the_one("E002")
 
 
+@pytest.mark.usefixtures("mongodb")
 def test_versions_on_another_connection(settings: Any) -> None:
     """E013: the connection must be there, and no transaction spans two servers."""
     settings.MONGO_HISTORY = {"ALIAS": "archive"}

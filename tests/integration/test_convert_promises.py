@@ -374,6 +374,48 @@ def test_rows_fill_the_gap_between_live_versions(database: Any) -> None:
     assert converter().verify().is_ok
 
 
+def test_between_two_gaps_states_are_known(database: Any) -> None:
+    """Rows on both sides of which somebody wrote past the old tracker keep their state whole."""
+    keys = list(range(3))
+    tracker = OldTracker("promised_cups")
+    for key in keys:
+        states = [
+            {"_id": key, "name": name, "number": 0} for name in ("a", "b", "past", "c", "past again", "d")
+        ]
+        tracker.begin(states[0])
+        for number in (0, 2, 4):
+            tracker.save(states[number], states[number + 1])
+    store(database, tracker, [{"_id": key, "name": "now", "number": 0} for key in keys])
+    assert converter().convert_all().counts.gaps == 9
+    assert [names_of(key) for key in keys] == [["a", "b", "past", "c", "past again", "d", "now"]] * 3
+
+
+def test_rows_between_live_versions_of_one_second(database: Any) -> None:
+    """They stand where they belong, whatever else was written past both: no time goes back."""
+    keys = list(range(3))
+    store(database, shelf(keys), cups(keys))
+    tracker = OldTracker("promised_cups")
+    for key in keys:
+        for number in range(3):
+            PromisedCup.objects(pk=key).update(name=f"live {number}")
+            time.sleep(0.002)
+            tracker.now = datetime.now(UTC)
+            database["promised_cups"].update_one({"_id": key}, {"$set": {"name": f"old {number}"}})
+            row = tracker._row(("change", ["name"], (f"live {number}", f"old {number}")), key, None)
+            database["history"].insert_one(row)
+            database["promised_cups"].update_one({"_id": key}, {"$set": {"name": f"past {number}"}})
+            time.sleep(0.002)
+        PromisedCup.objects(pk=key).update(name="last")
+    converter().convert_all()
+    for key in keys:
+        names = [
+            name for number in range(3) for name in (f"live {number}", f"old {number}", f"past {number}")
+        ]
+        assert names_of(key) == ["0", "1", "2", "3", *names, "last"]
+    report = converter().verify()
+    assert [one.reason for one in report.differences if "time" in one.reason] == []
+
+
 def test_live_writers_and_old_writers_during_the_run(  # noqa: C901 - two writers and a converter
     database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

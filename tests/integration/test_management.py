@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from management import cli
+from management.commands import test
 
 PYPROJECT = """
 [build-system]
@@ -153,3 +154,24 @@ def test_a_port_in_use_is_told_in_one_line(checkout: Path) -> None:
         f"management: error: port {port} is in use: name another one with --port,"
         " or leave the site out with --no-serve\n"
     )
+
+
+def test_the_test_command_says_so_and_is_not_green(tmp_path: Path) -> None:
+    """Its own step fails before the suite begins, and the browser tests fail by themselves."""
+    environ = {**os.environ, "CHROMIUM": str(tmp_path / "nothing")}
+    done = subprocess.run(
+        [sys.executable, *test.BROWSER.arguments],
+        cwd=cli.ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no program that can be run" in done.stderr
+    one = "tests/browser/test_looks.py::test_the_chart_comes_into_the_list"
+    command = [sys.executable, "-m", "pytest", one, "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=cli.ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "this test needs a browser" in done.stdout
+    assert "skipped" not in done.stdout

@@ -37,6 +37,18 @@ def test_the_commands_are_in_it() -> None:
     assert found >= {"history_baseline", "history_indexes", "history_log", "history_revert"}
 
 
+def test_the_pages_of_the_admin_are_in_it() -> None:
+    """Templates, styles and scripts, and the compiled texts of each language."""
+    for part in (
+        "templates/admin/mongo_history/changes.html",
+        "static/mongo_history/history.css",
+        "static/mongo_history/history.js",
+    ):
+        assert (PACKAGE / part).is_file(), part
+    languages = {path.parents[1].name for path in (PACKAGE / "locale").glob("*/LC_MESSAGES/django.mo")}
+    assert languages == {"de", "es", "fr", "ko", "zh_Hans"}
+
+
 def test_nothing_else_is_in_it() -> None:
     """Neither tests nor the test project nor this repository's commands: top-level names would be anybody's."""
     tops = {name.partition("/")[0] for name in FILES}

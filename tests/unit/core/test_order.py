@@ -276,3 +276,14 @@ def test_links_that_prove_nothing_do() -> None:
     assert order.arrange(repeated, b"A") == [repeated[0], repeated[2], repeated[1]]
     torn = history([None, "A", "B"], [7200, 0])
     assert order.arrange(torn, b"C") == torn[::-1]
+
+
+def test_regions_that_are_empty_by_then_are_passed_over() -> None:
+    """Versions have changed places before, so that their moments do not ascend: a window around a gap may hold none."""
+    mixed = [
+        entry(1, ("b", "a"), 59, 1),
+        entry(2, ("a", "d"), 0, CLOCK_BIT | 1),
+        entry(3, ("d", "d"), 1000, 3),
+        entry(4, ("c", "c"), 30, 4),
+    ]
+    assert sorted(numbers(order.arrange(mixed, b"d"))) == [1, 2, 3, 4]

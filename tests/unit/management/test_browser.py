@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from management import browser, cli
+from management import browser
 from management.browser import BrowserError, find_browser
-from management.commands import test
 
 
 def program(path: Path) -> Path:
@@ -76,24 +72,3 @@ def test_none_is_told_with_what_to_install(tmp_path: Path, platform: str, said: 
     """In the words of each system."""
     with pytest.raises(BrowserError, match=said):
         find_browser({"PATH": "", "HOME": str(tmp_path)}, platform)
-
-
-def test_the_test_command_says_so_and_is_not_green(tmp_path: Path) -> None:
-    """Its own step fails before the suite begins, and the browser tests fail by themselves."""
-    environ = {**os.environ, "CHROMIUM": str(tmp_path / "nothing")}
-    done = subprocess.run(
-        [sys.executable, *test.BROWSER.arguments],
-        cwd=cli.ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "no program that can be run" in done.stderr
-    one = "tests/browser/test_looks.py::test_the_chart_comes_into_the_list"
-    command = [sys.executable, "-m", "pytest", one, "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=cli.ROOT, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "this test needs a browser" in done.stdout
-    assert "skipped" not in done.stdout
