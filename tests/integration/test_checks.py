@@ -333,7 +333,6 @@ def test_celery_without_a_broker(settings: Any, monkeypatch: pytest.MonkeyPatch)
         assert found() == []
 
 
-@pytest.mark.usefixtures("mongodb")
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
