@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from celery import Task, current_app, shared_task
 from celery.exceptions import Reject, Retry
 from celery.result import EagerResult
-from pymongo.errors import PyMongoError
+from pymongo.errors import InvalidName, PyMongoError
 
 from django_mongo_history import runtime
 from django_mongo_history.delivery import moving
@@ -29,7 +29,13 @@ logger: Final = logging.getLogger("django_mongo_history")
 _MOST_LOOKED_AT: Final = 100
 _LONGEST_WAIT_S: Final = 60
 """Seconds between two tries while the store cannot be reached."""
-_SURE: Final = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True, "max_retries": None}
+_SURE: Final = {
+    "acks_late": True,
+    "acks_on_timeout": False,
+    "reject_on_worker_lost": True,
+    "ignore_result": True,
+    "max_retries": None,
+}
 
 
 @shared_task(name="django_mongo_history.deliver", bind=True, **_SURE)
@@ -40,17 +46,21 @@ def deliver(self: Task, carried: dict[str, Any]) -> None:
     What the store refuses goes into the outbox and is tried again, at last into the dead letters. While the store
     cannot be reached the message itself is tried again, without an end.
     """
+    # A task that fails is acknowledged, and what it carried would be lost: so none fails, whatever the error.
     try:
         message = Message.from_json(carried)
         depot = runtime.depot(message.alias, message.database)
-    except ValueError as error:
+    except (ValueError, InvalidName) as error:
         _lay_aside(self, carried, error)
+        return
+    except Exception as error:  # noqa: BLE001 - see above
+        _again(self, carried, error, _pause_s(self))
         return
     try:
         refused = moving.receive(depot, message.rows)
         refused += moving.sweep(depot, message.ids).left if message.ids else []
-    except (StoreError, PyMongoError) as error:
-        _again(self, carried, error, min(2**self.request.retries, _LONGEST_WAIT_S))
+    except Exception as error:  # noqa: BLE001 - see above
+        _again(self, carried, error, _pause_s(self))
     else:
         if refused:
             left = Message(message.alias, message.database, ids=tuple(refused))
@@ -204,6 +214,10 @@ def _oldest(connection: Any, name: str) -> datetime | None:
     return None
 
 
+def _pause_s(task: Task) -> int:
+    return int(min(2 ** min(task.request.retries, 20), _LONGEST_WAIT_S))
+
+
 def _again(task: Task, carried: Any, error: Exception, wait_s: float, *, shown: str | None = None) -> None:
     """Try a message again later; it stays with the broker where even that cannot be said."""
     if task.request.is_eager:
@@ -223,10 +237,10 @@ def _again(task: Task, carried: Any, error: Exception, wait_s: float, *, shown: 
         raise Reject(f"neither stored nor tried again: {failure}", requeue=True) from failure
 
 
-def _lay_aside(task: Task, carried: Any, error: ValueError) -> None:
+def _lay_aside(task: Task, carried: Any, error: Exception) -> None:
     """A message that cannot be read, or is for a connection that this worker does not have."""
     logger.error("Message %s is laid aside: %s", task.request.id, error)
     try:
         moving.bury_message(next(iter(runtime.depots())), carried, str(error))
-    except (StopIteration, StoreError, PyMongoError) as failure:
+    except Exception as failure:  # noqa: BLE001 - as in `deliver`
         _again(task, carried, failure, _LONGEST_WAIT_S)

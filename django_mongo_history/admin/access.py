@@ -195,6 +195,8 @@ class Access:
         if name is None:
             return source
         found = documents.find_class(name)
+        if found is None and not self.scope.is_everything:
+            return None
         if found is not None and not documents.is_stored_as(asked, name):
             return None
         if found is None or found is asked or not documents.is_document_class(found):

@@ -137,7 +137,9 @@ def unquoted(text: str) -> str:
 def back_of(request: HttpRequest) -> str:
     """Where the page was come from, if that is a path of this very site; else nothing."""
     wanted = request.GET.get("back") or request.POST.get("back") or ""
-    is_local = wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
+    # Browsers drop tabs and line ends, before two slashes become a host; not every Django knows.
+    is_plain = wanted.startswith("/") and wanted.isprintable()
+    is_local = is_plain and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
     return wanted if is_local else ""
 
 

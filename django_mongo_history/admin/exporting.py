@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from bson import json_util
 from django.http import StreamingHttpResponse
+from pymongo.errors import ExecutionTimeout
 
 from django_mongo_history.admin import values
 from django_mongo_history.admin.access import EXPORT, Access
-from django_mongo_history.admin.filters import Search
+from django_mongo_history.admin.filters import Search, too_long
 from django_mongo_history.admin.listing import Found, read_page
 from django_mongo_history.admin.rows import class_label, record_changes, summary_of
 from django_mongo_history.core.model import ABSENT, HIDDEN, Change, VersionRecord
@@ -50,33 +51,49 @@ def export_response(access: Access, search: Search, chosen: str) -> StreamingHtt
     return response
 
 
-def _found(access: Access, search: Search) -> Iterator[Found]:
+def _found(access: Access, search: Search) -> Iterator[Found | str]:
+    """The versions, and where one cannot be read, or the server stopped looking, the words for it."""
     older = ""
     while True:
-        page = read_page(access, search.queries, older_than=older, size=AT_ONCE)
+        try:
+            page = read_page(access, search.queries, older_than=older, size=AT_ONCE)
+        except ExecutionTimeout:
+            yield too_long()
+            return
         for source, record in page.found:
             if access.sees_record(source, record, EXPORT):
                 yield source, record
+        yield from page.problems
         older = page.older
         if not older:
             return
 
 
-def as_csv(found: Iterable[Found]) -> Iterator[str]:
-    """A line for each version; texts that a spreadsheet would take for a formula begin with an apostrophe."""
+def as_csv(found: Iterable[Found | str]) -> Iterator[str]:
+    """
+    A line for each version; texts that a spreadsheet would take for a formula begin with an apostrophe. What is missing
+    is said in the column `summary` of a line that is empty otherwise.
+    """
     writer = csv.writer(_Echo())
     yield "\ufeff" + writer.writerow(COLUMNS)
-    for source, record in found:
-        yield writer.writerow([guarded(cell) for cell in _cells(source, record)])
+    for one in found:
+        cells = (
+            [one if name == "summary" else "" for name in COLUMNS] if isinstance(one, str) else _cells(*one)
+        )
+        yield writer.writerow([guarded(cell) for cell in cells])
 
 
-def as_json_lines(found: Iterable[Found]) -> Iterator[str]:
-    """An object for each version, its values in canonical extended JSON, as `history_log --json` says them."""
-    for source, record in found:
-        yield json_util.dumps(_object(source, record), json_options=JSON, ensure_ascii=False) + "\n"
+def as_json_lines(found: Iterable[Found | str]) -> Iterator[str]:
+    """
+    An object for each version, its values in canonical extended JSON, as `history_log --json` says them. One that has
+    nothing but a `problem` says what is missing.
+    """
+    for one in found:
+        said = {"problem": one} if isinstance(one, str) else _object(*one)
+        yield json_util.dumps(said, json_options=JSON, ensure_ascii=False) + "\n"
 
 
-FORMATS: Final[dict[str, tuple[Callable[[Iterable[Found]], Iterator[str]], str, str]]] = {
+FORMATS: Final[dict[str, tuple[Callable[[Iterable[Found | str]], Iterator[str]], str, str]]] = {
     "csv": (as_csv, "text/csv", "csv"),
     "jsonl": (as_json_lines, "application/x-ndjson", "jsonl"),
 }

@@ -186,6 +186,13 @@ def search_of(filters: Filters, access: Access) -> Search:
     return Search(found, list(dict.fromkeys(notes)))
 
 
+def too_long() -> str:
+    """What to say when the server was stopped looking."""
+    return _(
+        "The search was stopped after %(seconds)d seconds. Choose a class, a document, or a shorter range of dates."
+    ) % {"seconds": int(SEARCH_S)}
+
+
 def _bounded(query: Query, filters: Filters, notes: list[str]) -> Query:
     if filters.document_class is not None or filters.since is not None:
         return query
@@ -216,7 +223,8 @@ def _places(filters: Filters, access: Access) -> list[dict[str, Any]]:
             wanted = tuple(key for key in wanted if values.sort_key(key) in places)
         elif ids is not None:
             wanted = tuple(ids)
-        touching = _touching(filters, one, source.tracked.renamed, access.scope.rules_for(one))
+        rules = source.policy.joined(access.scope.rules_for(one))
+        touching = _touching(filters, one, source.tracked.renamed, rules)
         if wanted is not None or touching is not None:
             apart.append({**place, "document_ids": wanted, "touching": touching})
         else:
@@ -238,7 +246,9 @@ def _everywhere(filters: Filters, access: Access) -> dict[str, Any]:
         names = {name for source in stores_of(access.sources) for name in source.store.collections()}
         place = {"collections": tuple(sorted(names)), "document_ids": wanted}
     if filters.path:
-        place["touching"] = (filters.path,)
+        names = tuple(filters.path.split("."))
+        every = (_shown(names, tracked.policy) for tracked in access.sources.environment.registry)
+        place["touching"] = (".".join(min((names, *every), key=len)),)
     return place
 
 
@@ -251,9 +261,12 @@ def _touching(
         names = documents.translate_path(document_class, filters.path)
     except ValueError:
         names = tuple(filters.path.split("."))
-    # Below a hidden path names may be values (of a dict): only that something changed there may be asked.
-    shown = next((names[:count] for count in range(1, len(names)) if is_hidden(names[:count], rules)), names)
-    return names_ever(".".join(shown), renamed)
+    return names_ever(".".join(_shown(names, rules)), renamed)
+
+
+def _shown(names: tuple[str, ...], rules: Policy) -> tuple[str, ...]:
+    """A path, or the hidden one above it: below that names may be values (of a dict), which may not be asked for."""
+    return next((names[:count] for count in range(1, len(names)) if is_hidden(names[:count], rules)), names)
 
 
 def _ids(filters: Filters, document_class: type[Any] | None, codec_options: Any) -> tuple[Any, ...] | None:

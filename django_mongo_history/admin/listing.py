@@ -22,6 +22,8 @@ from django_mongo_history.storage.base import Head, Query
 PAGE_SIZE: Final = 50
 _ROUNDS: Final = 20
 """How often a page is filled up where a scope leaves rows out, before it is shown with what there is."""
+_MOST_UNREADABLE: Final = 10_000
+"""Rows that cannot be read beside those of one round, beyond which no more is looked for."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Place = tuple[datetime, ObjectId]
@@ -85,29 +87,41 @@ def _filled(
     problems: list[str],
 ) -> tuple[list[Found], str | None]:
     """`size` + 1 rows that the user may see; and where the search was given up, if it was."""
-
-    def tell(error: BrokenChainError) -> None:
-        problems.append(str(error))
-
     seen: list[Found] = []
     limit = size + 1
     for _round in range(_ROUNDS):
-        asked = [
-            replace(one, past=place, limit=limit, newest_first=newest_first, unreadable=tell)
-            for one in queries
-        ]
-        told = len(problems)
-        batch = list(islice(records_of(access.sources, *asked), limit)) if asked else []
+        asked = [replace(one, past=place, newest_first=newest_first) for one in queries]
+        batch, told = _batch(access, asked, limit)
+        if access.scope.is_everything:  # else nobody knows whether they may be told of
+            problems.extend(told)
         seen.extend(
             (access.narrowed(source), record)
             for source, record in batch
             if access.sees_record(source, record, VIEW)
         )
-        is_end = not batch or len(batch) + len(problems) - told < limit
-        if is_end or len(seen) >= limit:
+        if len(batch) < limit or len(seen) >= limit:
             return seen, None
         place = batch[-1][1].at, batch[-1][1].id
     return seen, None if place is None else _text(*place)
+
+
+def _batch(access: Access, queries: Sequence[Query], limit: int) -> tuple[list[Found], list[str]]:
+    """
+    The next `limit` rows of these queries, fewer where there are no more; and what is to be said of those that cannot be
+    read. These count for a query's own limit: it is asked again for as many more as there were.
+    """
+    extra = 0
+    while True:
+        told: dict[object, str] = {}
+
+        def tell(error: BrokenChainError, told: dict[object, str] = told) -> None:
+            told[error.version] = str(error)
+
+        asked = [replace(one, limit=limit + extra, unreadable=tell) for one in queries]
+        batch = list(islice(records_of(access.sources, *asked), limit)) if asked else []
+        if len(told) <= extra or extra >= _MOST_UNREADABLE:
+            return batch, list(told.values())
+        extra = 2 * len(told)
 
 
 def read_heads(access: Access, queries: Sequence[Query], *, most: int) -> Iterator[Head]:

@@ -22,7 +22,7 @@ from pymongo.errors import (
     ExecutionTimeout,
     InvalidName,
     PyMongoError,
-    WTimeoutError,
+    WriteConcernError,
 )
 
 from django_mongo_history.core import elements, values
@@ -157,9 +157,12 @@ def _move(depot: Depot, packets: Packets) -> Counts:
     refused = store(depot, packets)
     moved = {version_id: packet for version_id, packet in packets.items() if version_id not in refused}
     depot.outbox.remove(moved)
-    counts = Counts(stored=len(moved), errors=[f"{one}: {reason}" for one, reason in refused.items()])
+    counts = Counts(stored=len(moved))
     for version_id, reason in refused.items():
         tries = depot.outbox.refuse(version_id, reason)
+        if not tries:
+            continue  # somebody else has moved it, or laid it aside, since it was read here
+        counts.errors.append(f"{version_id}: {reason}")
         if tries >= depot.tries:
             bury(depot, packets[version_id], reason, tries)
             depot.outbox.remove({version_id: packets[version_id]})
@@ -252,7 +255,7 @@ def moment_of(carried: Sequence[bytes]) -> datetime | None:
 def is_passing(error: StoreError) -> bool:
     """Whether a store that gives this error will take the same again: it could not be reached, or was changing hands."""
     cause = error.__cause__
-    if isinstance(cause, (ConnectionFailure, ExecutionTimeout, WTimeoutError)):
+    if isinstance(cause, (ConnectionFailure, ExecutionTimeout, WriteConcernError)):
         return True
     if isinstance(cause, BulkWriteError):
         failures: Iterable[Mapping[str, Any]] = cause.details.get("writeErrors") or ()

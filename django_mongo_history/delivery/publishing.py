@@ -16,6 +16,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -72,8 +73,7 @@ class Publisher:
         self._timeout_s = timeout_s
         self._runs_inline = runs_inline
         self._clock = clock
-        self._lock = threading.Lock()
-        self._process: int
+        self._lock: threading.Lock
         self._queue: queue.SimpleQueue[_Order | None]
         self._thread: threading.Thread | None
         self._busy_since: float | None
@@ -81,11 +81,14 @@ class Publisher:
         self._down_until: float
         self._last_error: str
         self._begin()
+        _publishers.add(self)
 
     def publish(self, message: Message) -> None:
         """Send a message, and wait until the broker has it. Raises: BrokerError, within `timeout_s`."""
         if self._runs_inline():
             self._send_inline(message)
+            with contextlib.suppress(BrokerError):
+                self._send_names(self._send_inline)
             return
         if self._clock() < self._down_until:
             raise BrokerError(self._last_error)
@@ -105,20 +108,19 @@ class Publisher:
         `at_once` False: they may not be there yet, so they are told of with the next ones.
         """
         with self._lock:
-            self._renew_after_fork()
             known = self._names.setdefault(place, [])
             known.extend(ids[: _MOST_KEPT - len(known)])
         if at_once and self._clock() >= self._down_until:
-            if self._runs_inline():
-                with contextlib.suppress(BrokerError):
+            with contextlib.suppress(BrokerError):
+                if self._runs_inline():
                     self._send_names(self._send_inline)
-            else:
-                self._orders().put(None)
+                else:
+                    self._orders().put(None)
 
     def close(self) -> None:
         """Let the thread end once it has sent what it was given. What is published later has another one."""
         with self._lock:
-            if self._thread is not None and self._process == os.getpid():
+            if self._thread is not None:
                 ended = self._queue
                 self._queue, self._thread = queue.SimpleQueue(), None
                 ended.put(None)
@@ -127,15 +129,18 @@ class Publisher:
 
     def _orders(self) -> queue.SimpleQueue[_Order | None]:
         with self._lock:
-            self._renew_after_fork()
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._work,
                     args=(self._queue,),
                     name="django_mongo_history-publisher",
                     daemon=True,
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system has no more of them, or the interpreter ends
+                    raise BrokerError(f"{type(error).__name__}: {error}") from error
+                self._thread = thread
             return self._queue
 
     def _work(self, orders: queue.SimpleQueue[_Order | None]) -> None:
@@ -201,7 +206,8 @@ class Publisher:
         raise BrokerError(text) from cause
 
     def _begin(self) -> None:
-        self._process = os.getpid()
+        """Also after a fork: threads do not come along, and another thread may have held the lock in that moment."""
+        self._lock = threading.Lock()
         self._queue = queue.SimpleQueue()
         self._thread = None
         self._busy_since = None
@@ -209,6 +215,14 @@ class Publisher:
         self._down_until = 0.0
         self._last_error = ""
 
-    def _renew_after_fork(self) -> None:
-        if self._process != os.getpid():  # threads do not come along into a forked process
-            self._begin()
+
+_publishers: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for publisher in list(_publishers):
+        publisher._begin()  # noqa: SLF001 - this module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -35,6 +35,7 @@ from django_mongo_history.revert.plan import (
     chunks,
     conflict,
     decide,
+    digest_of,
     prefetch,
 )
 from django_mongo_history.revert.replacing import Replacement
@@ -205,24 +206,27 @@ def _write(plan: Plan, items: list[Item], *, together: bool) -> None:
 def _look(plan: Plan, items: list[Item], *, together: bool) -> Replacement:
     """What these documents are now and shall become; obstacles that have come up since are conflicts."""
     source = items[0].source
-    goals = {values.encode_value(item.document_id): item.goal for item in items}
+    known = {values.encode_value(item.document_id): item for item in items}
     decisions: list[Decision] = []
     for histories in scan(source, document_ids=[item.document_id for item in items]):
-        pairs = [(history, goals[values.encode_value(history.key.document_id)]) for history in histories]
-        prefetch(pairs)
-        for history, goal in pairs:
-            decision = _decided(plan, source, history, goal)
+        pairs = [(history, known[values.encode_value(history.key.document_id)]) for history in histories]
+        prefetch((history, item.goal) for history, item in pairs)
+        for history, item in pairs:
+            decision = _decided(plan, source, history, item)
             if decision is not None and decision.kind is not None:
                 decisions.append(decision)
     return Replacement(source, decisions, together)
 
 
-def _decided(plan: Plan, source: Source, history: DocumentHistory, goal: Any) -> Decision | None:
+def _decided(plan: Plan, source: Source, history: DocumentHistory, item: Item) -> Decision | None:
     try:
-        return decide(source, history, goal, force=plan.force)
+        decision = decide(source, history, item.goal, force=plan.force)
+        if decision.kind is not None and item.previewed not in (None, digest_of(history.key, decision)):
+            raise ObstacleError("it was written since the preview; look at it again", can_be_forced=False)
     except (ObstacleError, BrokenChainError) as error:
         plan.conflicts.append(conflict(source, history, error))
         return None
+    return decision
 
 
 def _deliver(

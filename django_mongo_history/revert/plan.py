@@ -6,6 +6,7 @@ A plan names documents and goals, not contents, so a plan for a whole class stay
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,12 +39,16 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document that a plan writes."""
+    """
+    One document that a plan writes. `previewed`: the digest of the decision that somebody saw, empty where there was
+    nothing to do; then that is done or nothing. None where nobody asked.
+    """
 
     source: Source
     document_id: Any
     kind: Kind
     goal: Goal
+    previewed: bytes | None = None
 
     @property
     def key(self) -> DocumentKey:
@@ -235,6 +240,15 @@ def decide(source: Source, history: DocumentHistory, goal: Goal, *, force: bool)
     if decision.kind in (Kind.UPDATE, Kind.RESTORE):
         _check_writable(source, decision.after or b"", goal, force=force)
     return decision
+
+
+def digest_of(key: DocumentKey, decision: Decision) -> bytes:
+    """What would be written over what, in 32 bytes."""
+    kind, value = values.encode_value(key.document_id)
+    found = hashlib.sha256()
+    for piece in (key.collection.encode(), bytes([kind]), value, decision.before, decision.after):
+        found.update(b"-" if piece is None else b"%d:" % len(piece) + piece)
+    return found.digest()
 
 
 def conflict(source: Source, history: DocumentHistory, error: Exception) -> Conflict:

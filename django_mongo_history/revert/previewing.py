@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django_mongo_history.core import values
 from django_mongo_history.core.model import DocumentKey
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.reading import DocumentHistory, Source, scan
 from django_mongo_history.revert.goals import ObstacleError
-from django_mongo_history.revert.plan import Decision, Kind, Plan, chunks, conflict, decide, prefetch
+from django_mongo_history.revert.plan import Decision, Kind, Plan, chunks, conflict, decide, digest_of, prefetch
 
 _CHUNK = 100
 
@@ -36,7 +36,8 @@ class Outcome:
 class Preview:
     """
     The outcomes of a plan, streamed once. `digest`, when all were read: of everything that would be written over what;
-    two equal ones mean that the same would happen.
+    two equal ones mean that the same would happen. From then on the plan writes just that: what is otherwise by the time
+    that it is applied is a conflict.
     """
 
     plan: Plan
@@ -44,7 +45,7 @@ class Preview:
 
     def __iter__(self) -> Iterator[Outcome]:
         """Cost: every document that the plan names is read. What has come up since is added to the plan's conflicts."""
-        pieces: list[bytes] = []
+        seen: dict[tuple[str, tuple[int, bytes]], bytes] = {}
         for kind in Kind:
             for items in chunks(self.plan.of_kind(kind), _CHUNK):
                 source = items[0].source
@@ -59,19 +60,18 @@ class Preview:
                             self.plan.conflicts.append(conflict(source, history, error))
                             continue
                         if decision.kind is not None:
-                            pieces.append(_digest(history.key, decision))
+                            seen[_place(history.key)] = digest_of(history.key, decision)
                             yield _outcome(history, decision, decision.kind)
-        self.digest = hashlib.sha256(b"".join(sorted(pieces))).hexdigest()
+        self.plan.items = [
+            replace(item, previewed=seen.get(_place(item.key), b"")) for item in self.plan.items
+        ]
+        self.digest = hashlib.sha256(b"".join(sorted(seen.values()))).hexdigest()
+
+
+def _place(key: DocumentKey) -> tuple[str, tuple[int, bytes]]:
+    return key.collection, values.encode_value(key.document_id)
 
 
 def _outcome(history: DocumentHistory, decision: Decision, kind: Kind) -> Outcome:
     view = history.source.view
     return Outcome(history.source, history.key, kind, view.show(decision.before), view.show(decision.after))
-
-
-def _digest(key: DocumentKey, decision: Decision) -> bytes:
-    kind, value = values.encode_value(key.document_id)
-    found = hashlib.sha256()
-    for piece in (key.collection.encode(), bytes([kind]), value, decision.before, decision.after):
-        found.update(b"-" if piece is None else b"%d:" % len(piece) + piece)
-    return found.digest()

@@ -108,7 +108,9 @@ class MongoStore:
         try:
             self._insert(documents, session)
         except BulkWriteError as error:
-            if any(failure.get("code") != _DUPLICATE_KEY for failure in error.details["writeErrors"]):
+            others = [one for one in error.details["writeErrors"] if one.get("code") != _DUPLICATE_KEY]
+            # What is there and not yet where the write concern wants it may vanish, with a primary that steps down.
+            if others or error.details.get("writeConcernErrors"):
                 raise self._error(error) from error
         except PyMongoError as error:
             if getattr(error, "code", None) != _DUPLICATE_KEY:

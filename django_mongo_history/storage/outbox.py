@@ -54,7 +54,7 @@ class Outbox:
 
     def __init__(self, collection: Collection[Any]) -> None:
         self.name = collection.full_name
-        self.store = MongoStore(collection, _OUTBOX_INDEXES)
+        self.store = MongoStore(_acknowledged(collection), _OUTBOX_INDEXES)
         self._raw: Collection[Any] = _exact(collection, RawBSONDocument)
         self._exact: Collection[Any] = _exact(collection, dict)
 
@@ -216,12 +216,16 @@ def packet_of(encoded: Iterable[bytes]) -> Packet:
 
 
 def _exact(collection: Collection[Any], document_class: type[Any]) -> Collection[Any]:
-    concern = collection.write_concern
-    return collection.with_options(
+    return _acknowledged(collection).with_options(
         codec_options=values.EXACT.with_options(document_class=document_class),
         read_preference=ReadPreference.PRIMARY,
-        write_concern=concern if concern.acknowledged else WriteConcern(w=1),
     )
+
+
+def _acknowledged(collection: Collection[Any]) -> Collection[Any]:
+    if collection.write_concern.acknowledged:
+        return collection
+    return collection.with_options(write_concern=WriteConcern(w=1))
 
 
 def _without_failures(row: bytes) -> bytes:

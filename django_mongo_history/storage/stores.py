@@ -15,6 +15,7 @@ from pymongo.write_concern import WriteConcern
 
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage.base import Store
+from django_mongo_history.storage.foreign import ForeignStore
 from django_mongo_history.storage.joined import JoinedStore
 from django_mongo_history.storage.mongo import MongoStore
 from django_mongo_history.storage.mongomock import MongomockStore
@@ -86,7 +87,8 @@ class Stores:
         store = self.opened.stores.get(place)
         if store is None:
             _make_room(self.opened.stores, self.opened)
-            store = self.opened.stores[place] = _open(self._client(collection)[place[1]][place[2]])
+            there = self._client(collection)[place[1]][place[2]]
+            store = self.opened.stores[place] = _open(there, is_foreign=self.names.client is not None)
         return store
 
     def outbox(self, collection: Any) -> Outbox | None:
@@ -144,12 +146,12 @@ class Stores:
         return id(database.client), self.names.database or database.name, name
 
 
-def _open(collection: Any) -> MongoStore:
+def _open(collection: Any, *, is_foreign: bool) -> MongoStore:
     if not isinstance(collection, Collection):
         return MongomockStore(collection)
     if not collection.write_concern.acknowledged:
         collection = collection.with_options(write_concern=WriteConcern(w=1))
-    return MongoStore(collection)
+    return ForeignStore(collection) if is_foreign else MongoStore(collection)
 
 
 def _make_room(kept: dict[Place, Any], opened: Opened) -> None:

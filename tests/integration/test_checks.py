@@ -325,12 +325,19 @@ def test_celery_without_a_broker(settings: Any, monkeypatch: pytest.MonkeyPatch)
     celery = pytest.importorskip("celery", reason="this environment has no Celery")
     monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
     settings.MONGO_HISTORY = {"DELIVERY": "celery"}
-    with celery.Celery("history_checks", set_as_current=True) as app:
-        assert the_one("W005").startswith("MONGO_HISTORY['DELIVERY']: 'celery' delivery, and the Celery app")
-        app.conf.broker_url = "redis://127.0.0.1:1/0"
-        assert found() == []
-        app.conf.update(broker_url=None, task_always_eager=True)
-        assert found() == []
+    in_force = celery.current_app._get_current_object()
+    with celery.Celery("history_checks", set_as_current=False) as app:
+        app.set_current()
+        try:
+            assert the_one("W005").startswith(
+                "MONGO_HISTORY['DELIVERY']: 'celery' delivery, and the Celery app"
+            )
+            app.conf.broker_url = "redis://127.0.0.1:1/0"
+            assert found() == []
+            app.conf.update(broker_url=None, task_always_eager=True)
+            assert found() == []
+        finally:
+            in_force.set_current()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from django_mongo_history.admin.rows import (
 from django_mongo_history.admin.views.rendering import render
 from django_mongo_history.core import values as exact
 from django_mongo_history.core.model import Change, Context, VersionRecord
+from django_mongo_history.core.policy import Policy
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.query.hidden import hidden_between
 from django_mongo_history.query.records import records_of
@@ -180,7 +181,7 @@ def version(admin: Asked, request: HttpRequest, name: str, key: str, version: st
     context = {
         **about(access, history, _("Version %(number)d") % {"number": index + 1}),
         "row": row,
-        "record": None if record is None else _facts(record, is_whole=not history.source.also.hidden),
+        "record": None if record is None else _facts(record, is_whole=_is_whole(history, record)),
         "request_ref": told.request,
         "task_ref": told.task,
         "is_on_its_way": record is not None and history.source.is_on_its_way(record.id),
@@ -319,6 +320,13 @@ def _patch_json(history: DocumentHistory, index: int) -> str:
     return json_util.dumps(entries, json_options=JSON, ensure_ascii=False, indent=2)
 
 
+def _is_whole(history: DocumentHistory, record: VersionRecord) -> bool:
+    """Whether the reader may see all of what was recorded: nothing of it is hidden from them, or from everybody since."""
+    then = Policy.from_fingerprint(record.policy)
+    today = history.source.policy.joined(history.source.under_rules_of(record.document_class).policy)
+    return {*today.hidden, *today.untracked} <= {*then.hidden, *then.untracked}
+
+
 def _facts(record: VersionRecord, *, is_whole: bool) -> dict[str, Any]:
     return {
         "order": f"{record.order.time}, {record.order.inc}",
@@ -339,9 +347,14 @@ def _others(access: Access, changeset: Any, own: Any) -> list[Any]:
     if changeset is None:
         return []
     found = []
-    for source, record in records_of(access.sources, Query(changeset=changeset, limit=4 * NEIGHBOURS)):
+    wanted = Query(changeset=changeset, limit=4 * NEIGHBOURS, unreadable=_leave_out)
+    for source, record in records_of(access.sources, wanted):
         if record.id != own and access.sees_record(source, record):
             found.append(row_of_record(access, access.narrowed(source), record))
         if len(found) == NEIGHBOURS:
             break
     return found
+
+
+def _leave_out(error: BrokenChainError) -> None:
+    """The changeset's own page tells of it."""

@@ -1,4 +1,4 @@
-"""What every page has: the admin's surroundings, the template, and the time limit's message."""
+"""What every page has: the admin's surroundings, and the template."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from typing import Any, Final
 
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.utils.translation import gettext as _
 
 from django_mongo_history.admin.access import EXPORT, REVERT, VIEW, Access, Asked
 from django_mongo_history.admin.addresses import OPTIONS, back_of
-from django_mongo_history.admin.filters import SEARCH_S
 
 TEMPLATES: Final = "admin/mongo_history"
 READING: Final = ("GET", "HEAD")
@@ -41,10 +39,3 @@ def render(
         "may": {action: access.may(action) for action in (VIEW, REVERT, EXPORT)},
     }
     return TemplateResponse(request, f"{TEMPLATES}/{template}", {**surroundings, **context}, status=status)
-
-
-def too_long() -> str:
-    """What to say when the server was stopped looking."""
-    return _(
-        "The search was stopped after %(seconds)d seconds. Choose a class, a document, or a shorter range of dates."
-    ) % {"seconds": int(SEARCH_S)}

@@ -188,7 +188,14 @@ def take_back(admin: Asked, request: HttpRequest) -> HttpResponseBase:
     if not all(map(ObjectId.is_valid, names)):
         access.require(REVERT)
         raise Http404(_("There is no such version."))
-    found = records_named(access.sources, [ObjectId(one) for one in names])
+    try:
+        found = records_named(access.sources, [ObjectId(one) for one in names])
+    except BrokenChainError as error:
+        access.require(REVERT)
+        if not access.scope.is_everything:  # whose document it is is not known, either
+            raise Http404(_("There is no such version.")) from error
+        messages.error(request, str(error))
+        return HttpResponseRedirect(access.addresses.of("changelist"))
     if len(found) != len(names):
         access.require(REVERT)
         raise Http404(_("There is no such version."))
@@ -233,8 +240,9 @@ def take_back_changeset(admin: Asked, request: HttpRequest, changeset_id: str) -
         return HttpResponseRedirect(access.addresses.of("changeset", str(own)))
     if not members.seen:
         access.require(REVERT)
-        if not dropped:
+        if not dropped and not members.problems:
             raise Http404(_("There is no such changeset."))
+    plan.conflicts.extend(Conflict(DocumentKey("", None), "", one) for one in members.problems)
     unseen = members.unseen + len(drops) - len(dropped)
     if unseen:
         reason = ngettext(
@@ -257,6 +265,7 @@ class _TooLargeError(Exception):
 class _Members:
     """
     The versions of a changeset, streamed once, those alone that the user may see; and how many of both there are.
+    `problems`: those that cannot be read, which count as unseen where the user may not see everything.
 
     Raises: PermissionDenied at one that may be seen and not be changed; _TooLargeError.
     """
@@ -265,9 +274,16 @@ class _Members:
     changeset: ObjectId
     seen: int = 0
     unseen: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def _tell(self, error: BrokenChainError) -> None:
+        if self.access.scope.is_everything:
+            self.problems.append(str(error))
+        else:
+            self.unseen += 1
 
     def __iter__(self) -> Iterator[tuple[Source, VersionRecord]]:
-        wanted = Query(changeset=self.changeset, limit=MOST_OF_A_CHANGESET + 1)
+        wanted = Query(changeset=self.changeset, limit=MOST_OF_A_CHANGESET + 1, unreadable=self._tell)
         for source, record in records_of(self.access.sources, wanted):
             if self.seen + self.unseen == MOST_OF_A_CHANGESET:
                 raise _TooLargeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -150,6 +151,10 @@ def test_tasks_that_run_at_once(broker: Broker) -> None:
     publisher.announce(PLACE, [ObjectId()])  # nobody waits for it, so nobody hears of it
     broker.error = None
     publisher.publish(ONE)
+    name = ObjectId()
+    publisher.announce(PLACE, [name], at_once=False)
+    publisher.publish(ONE)
+    assert broker.taken[-1] == Message(*PLACE, ids=(name,)), "names go with the next message, here too"
 
 
 def test_names_are_sent_without_a_wait(broker: Broker) -> None:
@@ -207,6 +212,42 @@ def test_a_forked_process_has_a_thread_of_its_own(broker: Broker) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     publisher.publish(ONE)
     assert [message.rows for message in broker.taken if message.rows] == [(b"1",), (b"1",)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_another_thread_holds_the_lock(broker: Broker) -> None:
+    """Nobody would ever open it in the child."""
+    publisher = Publisher(broker, timeout_s=PATIENCE_S)
+    with publisher._lock:
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(int(PATIENCE_S))  # ends it, should it hang
+                publisher.publish(ONE)
+                os._exit(0 if broker.taken == [ONE] else 1)
+            finally:
+                os._exit(2)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_without_threads(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be started it is as without a broker: what is announced waits, what is published goes another way."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    publisher = Publisher(broker, timeout_s=PATIENCE_S)
+    name = ObjectId()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        publisher.announce(PLACE, [name])
+        with pytest.raises(BrokerError, match="can't start new thread"):
+            publisher.publish(ONE)
+    publisher.publish(ONE)
+    wait_until(lambda: len(broker.taken) == 2)
+    assert broker.taken == [ONE, Message(*PLACE, ids=(name,))]
 
 
 def test_a_thread_ends_with_its_publisher(broker: Broker) -> None:
