@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from django.utils.module_loading import import_string
 from pymongo.collection import Collection
+from pymongo.errors import ConnectionFailure
 
 from django_mongo_history import conf, documents
 from django_mongo_history.capture.attach import Attachments, before_delete
@@ -305,8 +306,14 @@ def _databases(using: str | None) -> Iterator[Any]:
     for source in sources().all(using=using):
         yield source.collection.database
     name = current().settings.outbox_collection
+    away: ConnectionFailure | None = None
     for client in documents.open_clients() if using is None else [documents.client_of(using)]:
-        yield from collections.databases_with(client, name)
+        try:
+            yield from collections.databases_with(client, name)
+        except ConnectionFailure as error:
+            away = error  # told when those that are there have had their turn
+    if away is not None:
+        raise away
 
 
 def _depot(database: Any, outbox: Outbox) -> Depot:

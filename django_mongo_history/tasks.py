@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import os
+import threading
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +24,7 @@ from django_mongo_history import runtime
 from django_mongo_history.delivery import moving
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import StoreError
+from django_mongo_history.storage.mongo import said_by
 
 logger: Final = logging.getLogger("django_mongo_history")
 
@@ -54,19 +56,27 @@ def deliver(self: Task, carried: dict[str, Any]) -> None:
         _lay_aside(self, carried, error)
         return
     except Exception as error:  # noqa: BLE001 - see above
-        _again(self, carried, error, _pause_s(self))
-        return
+        failed: Exception | None = error
+    else:
+        failed = _delivered(self, depot, message)
+    # Outside of `except`: events show the context of a Retry, and drivers put documents into their errors.
+    if failed is not None:
+        _again(self, carried, failed, min(2 ** min(self.request.retries, 20), _LONGEST_WAIT_S))
+
+
+def _delivered(task: Task, depot: moving.Depot, message: Message) -> Exception | None:
+    """Store what a message carries and names. What keeps all of it from being stored; what is refused is told here."""
     try:
         refused = moving.receive(depot, message.rows)
         refused += moving.sweep(depot, message.ids).left if message.ids else []
-    except Exception as error:  # noqa: BLE001 - see above
-        _again(self, carried, error, _pause_s(self))
-    else:
-        if refused:
-            left = Message(message.alias, message.database, ids=tuple(refused))
-            reason = StoreError(f"the store refused {len(refused)} versions; they are in {depot.outbox.name}")
-            pause = moving.pause_after(self.request.retries + 1)
-            _again(self, left.to_json(), reason, pause.total_seconds(), shown=repr(left))
+    except Exception as error:  # noqa: BLE001 - as in `deliver`
+        return error
+    if refused:
+        left = Message(message.alias, message.database, ids=tuple(refused))
+        reason = StoreError(f"the store refused {len(refused)} versions; they are in {depot.outbox.name}")
+        pause = moving.pause_after(task.request.retries + 1)
+        _again(task, left.to_json(), reason, pause.total_seconds(), shown=repr(left))
+    return None
 
 
 @shared_task(name="django_mongo_history.sweep", **_SURE)
@@ -75,9 +85,12 @@ def sweep() -> None:
     for depot in runtime.depots():
         try:
             counts = moving.sweep(depot)
-        except (StoreError, PyMongoError):
-            logger.exception(
-                "The versions in %s could not be moved; the next sweep tries again", depot.outbox.name
+        except (StoreError, PyMongoError) as error:
+            # Without what is behind it: drivers put documents into their errors.
+            logger.error(  # noqa: TRY400
+                "The versions in %s could not be moved; the next sweep tries again: %s",
+                depot.outbox.name,
+                str(error) if isinstance(error, StoreError) else said_by(error),
             )
             continue
         if counts.refused or counts.dead:
@@ -142,7 +155,7 @@ def waiting_messages() -> dict[str, InQueue]:
 
 class _Line:
     """
-    This process's own connection to the broker, with waits of its own.
+    This thread's own connection to the broker, with waits of its own.
 
     Celery's pool is not used: it would wait as long as it does for tasks that must not be lost.
     """
@@ -153,7 +166,9 @@ class _Line:
 
     def connection(self, timeout_s: float) -> Any:
         app = current_app._get_current_object()  # noqa: SLF001 - Celery's own way to look behind the proxy
-        maker = (os.getpid(), id(app), app.conf.broker_write_url or app.conf.broker_url, timeout_s)
+        # Of one thread: another may hang in the connection that it was given before.
+        here = os.getpid(), threading.get_ident()
+        maker = (here, id(app), app.conf.broker_write_url or app.conf.broker_url, timeout_s)
         if maker != self._made_by:
             self._connection = app.connection_for_write(
                 connect_timeout=timeout_s, transport_options=_bounds(timeout_s)
@@ -214,20 +229,17 @@ def _oldest(connection: Any, name: str) -> datetime | None:
     return None
 
 
-def _pause_s(task: Task) -> int:
-    return int(min(2 ** min(task.request.retries, 20), _LONGEST_WAIT_S))
-
-
 def _again(task: Task, carried: Any, error: Exception, wait_s: float, *, shown: str | None = None) -> None:
     """Try a message again later; it stays with the broker where even that cannot be said."""
     if task.request.is_eager:
         raise error
-    logger.warning("%s; tried again in %g s (message %s)", error, wait_s, task.request.id)
+    said = str(error) if isinstance(error, StoreError) else said_by(error)
+    logger.warning("%s; tried again in %g s (message %s)", said, wait_s, task.request.id)
     try:
         task.retry(
             args=(carried,),
             countdown=wait_s,
-            argsrepr=shown or task.request.argsrepr,
+            argsrepr=shown or task.request.get("argsrepr"),  # messages of protocol 1 have none
             kwargsrepr="{}",
             throw=True,
         )

@@ -5,7 +5,7 @@ knows documents, and the project's scope.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from django.core.exceptions import PermissionDenied
@@ -22,7 +22,7 @@ from django_mongo_history.documents import Reference
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.query.records import stores_of
 from django_mongo_history.query.relations import Places
-from django_mongo_history.reading import DocumentHistory, Source, changes, read_document
+from django_mongo_history.reading import DocumentHistory, Source, changes, read_document, scan
 from django_mongo_history.storage.base import Query
 
 VIEW, REVERT, EXPORT = "view", "revert", "export"
@@ -32,6 +32,9 @@ class Asked(Protocol):
     """The part of `HistoryAdmin` that says who may what."""
 
     admin_site: Any
+
+    @property
+    def asks_for_each(self) -> bool: ...
 
     def has_history_permission(
         self, request: HttpRequest, action: str, subject: HistorySubject | None = None
@@ -46,6 +49,7 @@ class Access:
         self.addresses = Addresses(admin.admin_site.name)
         self.scope = scope_of(request)
         self.sources = runtime.sources()
+        self.asks_for_each = admin.asks_for_each
         self._admin = admin
         self._narrowed: dict[int, tuple[Source, Source]] = {}
 
@@ -80,12 +84,20 @@ class Access:
         """The same of the document of a stored version."""
         return self.sees(source, record.document_id, action)
 
-    def sees_exactly(self, source: Source, document_id: Any, action: str = VIEW) -> bool:
-        """The same by the class that the document really is of, which a reference or an address need not name."""
-        if self.scope.is_everything:
-            return self.sees(source, document_id, action)
-        own = self._own_source(source, read_document(source, document_id))
-        return own is not None and self.sees(own, document_id, action)
+    def unseen(self, source: Source, document_ids: Sequence[Any], action: str = VIEW) -> list[Any]:
+        """
+        Those of these documents that the user may not see, or not do that with: by the class that each really is of,
+        which a reference or an address need not name. Cost: where there are several such classes all are read once.
+        """
+        if self.scope.is_everything and _is_alone(source.tracked.document_class):
+            return [one for one in document_ids if not self.sees(source, one, action)]
+        found = []
+        for histories in scan(source, document_ids=list(document_ids)):
+            for history in histories:
+                own = self._own_source(source, history)
+                if own is None or not self.sees(own, history.key.document_id, action):
+                    found.append(history.key.document_id)
+        return found
 
     def sees_all_of(self, source: Source) -> bool:
         """Whether every document of a class is in the user's scope."""
@@ -202,6 +214,14 @@ class Access:
         if found is None or found is asked or not documents.is_document_class(found):
             return source
         return self.sources.of_class(found)
+
+
+def _is_alone(document_class: type[Any]) -> bool:
+    """Whether no other class has documents in the class's collection."""
+    if not documents.is_document_class(document_class):
+        return True
+    near = documents.sharing(document_class)
+    return not documents.uses_class_names(document_class) and all(one is document_class for one in near)
 
 
 def _stored_name(history: DocumentHistory) -> str | None:

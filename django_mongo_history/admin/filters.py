@@ -246,9 +246,10 @@ def _everywhere(filters: Filters, access: Access) -> dict[str, Any]:
         names = {name for source in stores_of(access.sources) for name in source.store.collections()}
         place = {"collections": tuple(sorted(names)), "document_ids": wanted}
     if filters.path:
-        names = tuple(filters.path.split("."))
-        every = (_shown(names, tracked.policy) for tracked in access.sources.environment.registry)
-        place["touching"] = (".".join(min((names, *every), key=len)),)
+        path = tuple(filters.path.split("."))
+        every = [path, *(_shown(path, one.policy) for one in access.sources.environment.registry)]
+        shortest = min(every, key=len)
+        place["touching"] = (".".join(shortest),)
     return place
 
 

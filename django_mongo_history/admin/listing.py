@@ -129,7 +129,7 @@ def read_heads(access: Access, queries: Sequence[Query], *, most: int) -> Iterat
     What the newest `most` versions of these queries did, newest first; of several stores and queries one after another,
     each version once. Those that the user may not see are left out.
     """
-    is_everything = access.scope.is_everything
+    is_everything = access.scope.is_everything and not access.asks_for_each
     seen: set[ObjectId] = set()
     for near in stores_of(access.sources):
         for query in queries:

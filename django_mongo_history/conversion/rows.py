@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
+from pymongo.collation import Collation
 from pymongo.collection import Collection
 from pymongo.read_preferences import ReadPreference
 
@@ -24,6 +25,8 @@ from django_mongo_history.driver.images import documents_of
 
 _AT_ONCE: Final = 10_000
 """Rows of one answer of the server, 16 MB of them at most."""
+_MOST_KEYLESS: Final = 1000
+"""Rows without a key that are handed out at once: they are of no one document, and may be many."""
 
 
 class Row(NamedTuple):
@@ -112,6 +115,10 @@ class CollectionReader:
             if isinstance(collection, Collection)
             else collection
         )
+        # A collection may sort texts in a way of its own; keys ascend as their bytes do.
+        self._by_bytes: dict[str, Any] = (
+            {"collation": Collation("simple")} if isinstance(collection, Collection) else {}
+        )
 
     def stream(self, *, above: Any = ABSENT, upto: Any = ABSENT) -> Iterator[Rows]:
         wanted = self._joined(self._between(above, upto))
@@ -175,9 +182,9 @@ class CollectionReader:
         ]
         if limit is not None:
             pipeline.append({"$limit": limit})
-        for found in self._exact.aggregate(pipeline, allowDiskUse=True):
+        for found in self._exact.aggregate(pipeline, allowDiskUse=True, **self._by_bytes):
             key = found.get("_id", None)
-            yield ABSENT if key is None else key
+            yield ABSENT if key is None or isinstance(key, list) else key
 
     def _found(self, wanted: Mapping[str, Any]) -> Iterator[tuple[State, int]]:
         """Rows and their sizes in bytes."""
@@ -186,7 +193,9 @@ class CollectionReader:
             for found in self._plain.find(wanted).sort(order):
                 yield _decoded(values.encode(found))
             return
-        cursor = self._exact.find_raw_batches(wanted, sort=order, allow_disk_use=True, batch_size=_AT_ONCE)
+        cursor = self._exact.find_raw_batches(
+            wanted, sort=order, allow_disk_use=True, batch_size=_AT_ONCE, **self._by_bytes
+        )
         with cursor:
             for batch in cursor:
                 yield from self._decoded(cast(bytes, batch))
@@ -208,7 +217,7 @@ class CollectionReader:
         total = 0
         for row, size in found:
             own = self._key_of(row)
-            if rows and not _is_same(key, own):
+            if rows and (not _is_same(key, own) or (own is ABSENT and len(rows) >= _MOST_KEYLESS)):
                 yield Rows(key, rows, total)
                 rows, total = [], 0
             key = own
@@ -223,7 +232,8 @@ class CollectionReader:
             found = found.get(part) if isinstance(found, dict) else None
             if found is None:
                 return ABSENT
-        return found
+        # No `_id` is a list, and the server sorts lists among their items.
+        return ABSENT if isinstance(found, list) else found
 
 
 def _decoded(raw: bytes) -> tuple[State, int]:

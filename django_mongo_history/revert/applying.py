@@ -221,12 +221,18 @@ def _look(plan: Plan, items: list[Item], *, together: bool) -> Replacement:
 def _decided(plan: Plan, source: Source, history: DocumentHistory, item: Item) -> Decision | None:
     try:
         decision = decide(source, history, item.goal, force=plan.force)
-        if decision.kind is not None and item.previewed not in (None, digest_of(history.key, decision)):
-            raise ObstacleError("it was written since the preview; look at it again", can_be_forced=False)
+        _check_previewed(item, history, decision)
     except (ObstacleError, BrokenChainError) as error:
         plan.conflicts.append(conflict(source, history, error))
         return None
     return decision
+
+
+def _check_previewed(item: Item, history: DocumentHistory, decision: Decision) -> None:
+    if item.previewed is None or decision.kind is None:
+        return
+    if item.previewed != digest_of(history.key, decision):
+        raise ObstacleError("it was written since the preview; look at it again", can_be_forced=False)
 
 
 def _deliver(

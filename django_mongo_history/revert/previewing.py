@@ -13,7 +13,16 @@ from django_mongo_history.core.model import DocumentKey
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.reading import DocumentHistory, Source, scan
 from django_mongo_history.revert.goals import ObstacleError
-from django_mongo_history.revert.plan import Decision, Kind, Plan, chunks, conflict, decide, digest_of, prefetch
+from django_mongo_history.revert.plan import (
+    Decision,
+    Kind,
+    Plan,
+    chunks,
+    conflict,
+    decide,
+    digest_of,
+    prefetch,
+)
 
 _CHUNK = 100
 

@@ -87,11 +87,11 @@ class ForeignStore(MongoStore):
 
     def _streamed(self, found: Iterator[T]) -> Iterator[T]:
         """Each step as it is asked for: a session may have been bound between two of them."""
-        while True:
-            one = self._apart(next, found, _END)
-            if one is _END:
-                return
-            yield one  # type: ignore[misc]
+        try:
+            while (one := self._apart(next, found, _END)) is not _END:
+                yield one  # type: ignore[misc]
+        finally:
+            self._apart(getattr(found, "close", bool))  # which ends the server's cursor
 
     def _is_another_bound(self) -> bool:
         find = getattr(self._exact.database.client, "_get_bound_session", None)  # since PyMongo 4.17

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionRecord
 from django_mongo_history.core.replay import Records, Unreadable
 from django_mongo_history.core.tombstones import Tombstone
+from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.storage.base import Head, Mark, Query, Store, Summary
 from django_mongo_history.storage.memory import summaries_of
 from django_mongo_history.storage.outbox import Outbox
@@ -78,16 +80,30 @@ class JoinedStore:
     def records(self, ids: Iterable[ObjectId], *, session: Any = None) -> Records:
         wanted = list(ids)
         waiting = self.outbox.store.records(wanted, session=session)
-        found: dict[ObjectId, VersionRecord | Unreadable] = dict(waiting)
+        # A large version that is taken out while it is read here has lost its parts here; the store has them.
+        found = {one: record for one, record in waiting.items() if not isinstance(record, Unreadable)}
         missing = [one for one in wanted if one not in found]
-        if missing:
-            found.update(self.store.records(missing, session=self._session(session)))
-        return found
+        stored = self.store.records(missing, session=self._session(session)) if missing else {}
+        return {**waiting, **stored, **found}
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
-        waiting = list(self.outbox.store.find(query, session=session))
+        unreadable: list[BrokenChainError] = []
+        asked = replace(query, unreadable=unreadable.append)
+        waiting = list(self.outbox.store.find(asked, session=session))
+        self._tell(unreadable, query, session)
         stored = self.store.find(query, session=self._session(session))
         return _merged(waiting, stored, query, lambda one: (one.at, one.id))
+
+    def _tell(self, errors: Sequence[BrokenChainError], query: Query, session: Any) -> None:
+        """Tell of what cannot be read in the outbox, but for what was taken out meanwhile: the store has that."""
+        ids = [error.facts["version"] for error in errors]
+        stored = self.store.records(ids, session=self._session(session)) if ids else {}
+        for error in errors:
+            if error.facts["version"] in stored:
+                continue
+            if query.unreadable is None:
+                raise error
+            query.unreadable(error)
 
     def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
         waiting = list(self.outbox.store.marks(query, session=session))

@@ -33,6 +33,7 @@ from django_mongo_history.errors import BrokenChainError, StoreError
 from django_mongo_history.storage import rows
 from django_mongo_history.storage import tombstones as tombstone_rows
 from django_mongo_history.storage.base import Query, Store
+from django_mongo_history.storage.foreign import ForeignStore
 from django_mongo_history.storage.joined import JoinedStore
 from django_mongo_history.storage.memory import MemoryStore
 from django_mongo_history.storage.mongo import INDEXES, MongoStore
@@ -64,7 +65,7 @@ class OnTheirWay(JoinedStore):
                 self.store.append([record], session=session)
 
 
-@pytest.fixture(params=["memory", "mongo", "mongo without indexes", "mongomock", "joined"])
+@pytest.fixture(params=["memory", "mongo", "mongo without indexes", "foreign", "mongomock", "joined"])
 def store(request: pytest.FixtureRequest) -> Store:
     """An empty store of each kind."""
     if request.param == "memory":
@@ -77,8 +78,8 @@ def store(request: pytest.FixtureRequest) -> Store:
         return joined
     if request.param == "mongomock":
         return MongomockStore(mongomock.MongoClient()["db"]["document_history"])
-    made = MongoStore(request.getfixturevalue("collection"))
-    if request.param == "mongo":
+    made = (ForeignStore if request.param == "foreign" else MongoStore)(request.getfixturevalue("collection"))
+    if request.param != "mongo without indexes":
         made.prepare()
     return made
 

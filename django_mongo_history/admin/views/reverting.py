@@ -26,7 +26,7 @@ from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_
 
 from django_mongo_history import conf, context, documents, revert
 from django_mongo_history.admin import values
-from django_mongo_history.admin.access import REVERT, Access, Asked
+from django_mongo_history.admin.access import REVERT, VIEW, Access, Asked
 from django_mongo_history.admin.addresses import key_text, name_of, today, unquoted
 from django_mongo_history.admin.rows import (
     Diff,
@@ -52,7 +52,7 @@ from django_mongo_history.query import Version
 from django_mongo_history.query.records import drops_of, records_named, records_of
 from django_mongo_history.reading import DocumentHistory, Source, changes_between
 from django_mongo_history.remote_addr import remote_addr
-from django_mongo_history.revert import Conflict, Kind, Outcome, Plan, Preview
+from django_mongo_history.revert import Conflict, Item, Kind, Outcome, Plan, Preview
 from django_mongo_history.storage.base import Query
 
 MOST_SELECTED: Final = 500
@@ -442,12 +442,18 @@ def _outcome_row(access: Access, outcome: Outcome) -> OutcomeRow:
 
 def _refuse_unseen(access: Access, plan: Plan) -> None:
     """Documents that the user may not change are none that the plan may write."""
-    for item in list(plan.items):
-        if not access.sees_exactly(item.source, item.document_id, REVERT):
-            plan.items.remove(item)
-            plan.conflicts.append(
-                Conflict(DocumentKey("", None), "", _("a document that you may not change"))
-            )
+    grouped: dict[int, list[Item]] = {}
+    for item in plan.items:
+        grouped.setdefault(id(item.source), []).append(item)
+    for alike in grouped.values():
+        unseen = access.unseen(alike[0].source, [item.document_id for item in alike], REVERT)
+        names = {exact.encode_value(one) for one in unseen}
+        for item in alike:
+            if exact.encode_value(item.document_id) in names:
+                plan.items.remove(item)
+                plan.conflicts.append(
+                    Conflict(DocumentKey("", None), "", _("a document that you may not change"))
+                )
 
 
 def _conflict_text(access: Access, conflict: Conflict) -> str:
@@ -455,16 +461,26 @@ def _conflict_text(access: Access, conflict: Conflict) -> str:
     if not conflict.label:
         return conflict.reason
     found = documents.find_label(conflict.label)
-    is_seen = access.scope.is_everything or (
-        found is not None and access.scope.shows(found, conflict.key.document_id)
-    )
-    if not is_seen:
+    if not _may_name(access, found, conflict.key.document_id):
         return _("a document that you may not see is in the way")
     name = conflict.label.rpartition(".")[2]
     reason = conflict.reason
-    if found is not None and access.scope.rules_for(found).hidden:
+    if found is not None and _hides(access, found):
         reason = reason.partition(":")[0]  # behind it stands what others say, and that may name values
     return f"{name} {document_label(conflict.key.document_id)}: {reason}"
+
+
+def _may_name(access: Access, document_class: type[Any] | None, document_id: Any) -> bool:
+    if document_class is None or access.sources.environment.registry.get(document_class) is None:
+        return access.scope.is_everything and access.may(VIEW)
+    return access.sees(access.sources.of_class(document_class), document_id)
+
+
+def _hides(access: Access, document_class: type[Any]) -> bool:
+    """Whether anything in the class's collection is hidden, from this user or from everybody."""
+    tracked = map(access.sources.environment.registry.get, documents.sharing(document_class))
+    by_policy = any(one is not None and one.policy.hidden for one in tracked)
+    return by_policy or bool(access.scope.rules_for(document_class).hidden)
 
 
 def _done(request: HttpRequest, access: Access, plan: Plan, reason: str) -> HttpResponseBase:

@@ -133,10 +133,23 @@ class MongoengineHistory(Format):
         payload = _payload(action, stored.get("data"))
         if payload is None:
             return BadRow(row.id, "its data is not that of its action")
+        path, payload = self._todays(action, path, payload)
         if path.partition(".")[0] in self._binary_fields or (not path and self._binary_fields):
             payload = self._with_bytes(action, path, payload)
         at, note = self._moment(created, row.id)
         return _Read(row, at, Edit(action, path, payload), note)
+
+    def _todays(self, action: str, path: str, payload: Any) -> tuple[str, Any]:
+        """The same with fields called as today, by which the class also says what it hides."""
+        renamed = self.target.source.tracked.renamed
+        if not renamed:
+            return path, payload
+        if path:
+            head, dot, rest = path.partition(".")
+            return f"{renamed.get(head, head)}{dot}{rest}", payload
+        if action == "change":
+            return path, payload
+        return path, [(renamed.get(key, key), value) for key, value in payload]
 
     def _with_bytes(self, action: str, path: str, payload: Any) -> Any:
         """Bytes were stored as lists of numbers; which field holds bytes, the class says."""
@@ -185,7 +198,15 @@ class MongoengineHistory(Format):
             )
 
     def kept(self, row: Row, policy: Policy) -> Any:
-        return scrubbing.scrubbed_row(row.values, policy)
+        renamed = self.target.source.tracked.renamed
+        if not renamed or not (policy.hidden or policy.untracked):
+            return scrubbing.scrubbed_row(row.values, policy)
+        path = row.values.get("path")
+        head = path.partition(".")[0] if isinstance(path, str) else ""
+        if head and head not in renamed:
+            return scrubbing.scrubbed_row(row.values, policy)
+        # Rules are by today's names: a row by an old one, or with whole fields, keeps no value.
+        return {name: value for name, value in row.values.items() if name != "data"}
 
     @classmethod
     def discover(cls, target: Target) -> Iterator[Mapping[str, Any]]:
