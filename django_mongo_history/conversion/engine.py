@@ -534,15 +534,18 @@ class _Slots:
         A row may have been stamped a moment before the write that the first live version saw. A live version tells one
         step that says a whole state; of steps that say single changes it may tell several.
         """
-        if number == 0 and not self._is_close(step):
+        if number == 0 and not self._is_close(step, self.indexes[0]):
             return False
         edits, _hidden = scrubbed_edits(step.edits, self.conversion.policy)
         low, high = max(number - _NEAR, 0), min(number + 1, len(self.indexes))
+        has_gap = number > 0 and self._has_gap(number)
         for index in reversed(self.indexes[low:high]):
             if self.live.steps[index].operation is Operation.BASELINE:
                 continue
             if index in self._telling and not edits:
                 continue
+            if has_gap and not self._is_close(step, index):
+                continue  # a write that went past the tracker may have done once more what was done long ago
             try:
                 before, after = self.live.before(index), self.live.after(index)
             except BrokenChainError:
@@ -553,9 +556,9 @@ class _Slots:
                 return True
         return False
 
-    def _is_close(self, step: Step) -> bool:
-        first = self.entries[0]
-        return first is not None and abs(first.at - step.at) <= _STAMPED
+    def _is_close(self, step: Step, index: int) -> bool:
+        entry = self.live.steps[index].entry
+        return entry is not None and abs(entry.at - step.at) <= _STAMPED
 
     def _tells(self, step: Step, edits: Sequence[Edit], before: bytes | None, after: bytes | None) -> bool:
         if step.after is not UNKNOWN:

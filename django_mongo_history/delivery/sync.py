@@ -102,7 +102,7 @@ def _not_stored(job: Job, records: list[VersionRecord], kept_in: str | None) -> 
     if kept_in is None:
         what = "The change will show as external. Mend the history collection."
     else:
-        what = f"They are kept in {kept_in}: mend the history collection, then run `manage.py history_flush`."
+        what = f"They are kept in {kept_in}: mend what the cause of this error names, then run `manage.py history_flush`."
     return (
         f"The write to {job.collection.full_name} was done, but its versions were not stored: {written}. "
         f"Do not repeat the write. {what}"

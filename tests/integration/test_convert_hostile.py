@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import mongoengine
 import pytest
 from bson import ObjectId
+from bson.timestamp import Timestamp
 from django.test import override_settings
 from mongoengine import fields
 
@@ -92,3 +94,30 @@ def test_old_names_of_hidden_fields_hide_too(mongodb: Any) -> None:
         assert "SECRET" not in str(list(mongodb[HISTORY].find())) + str(report)
         assert [version["name"] for version in history_of(HostileJug, 2)][-2:] == ["a", "b"]
         assert made.verify().is_ok
+
+
+def test_a_live_version_of_long_ago_does_not_tell_what_was_done_again(database: Any) -> None:
+    """A value came back, by a write that went past the tracker: its row fills the gap, and is not that of the first time."""
+    tracker = OldTracker("hostile_jugs")
+    for key in (1, 2, 3):
+        database["hostile_jugs"].insert_one({"_id": key, "name": "a"})
+        HostileJug.objects(pk=key).update(name="b")
+        HostileJug.objects(pk=key).update(name="a")
+    for version in list(database[HISTORY].find()):
+        moved = {
+            "at": version["at"] - timedelta(hours=1),
+            "order": Timestamp(version["order"].time - 3600, version["order"].inc),
+        }
+        database[HISTORY].update_one({"_id": version["_id"]}, {"$set": moved})
+    for key in (1, 2, 3):
+        tracker.now = datetime.now(UTC) - timedelta(minutes=1)
+        database["hostile_jugs"].update_one({"_id": key}, {"$set": {"name": "b"}})
+        database["history"].insert_one(tracker._row(("change", ["name"], ("a", "b")), key, "old"))
+        HostileJug.objects(pk=key).update(name="c")
+    report = converter().convert_all()
+    assert (report.counts.told, report.new_versions) == (0, 3)
+    for key in (1, 2, 3):
+        versions = list(history_of(HostileJug, key))
+        assert [version["name"] for version in versions] == ["a", "b", "a", "b", "c"]
+        assert str(versions[3].user) == "old"
+    assert converter().verify().is_ok
