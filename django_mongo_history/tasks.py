@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import threading
+from contextvars import Context
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -82,6 +83,10 @@ def _delivered(task: Task, depot: moving.Depot, message: Message) -> Exception |
 @shared_task(name="django_mongo_history.sweep", **_SURE)
 def sweep() -> None:
     """Move on what waits in every outbox; for `beat_schedule`. What cannot be moved now waits for the next one."""
+    Context().run(_sweep)  # run eagerly, it has no part in a session that its caller has bound
+
+
+def _sweep() -> None:
     for depot in runtime.depots():
         try:
             counts = moving.sweep(depot)

@@ -145,3 +145,27 @@ def test_what_another_sweep_has_moved_meanwhile_is_not_refused(waiting: None, mo
     counts = moving._move(elsewhere, packets)
     assert (counts.refused, counts.dead, counts.errors, counts.left) == (0, 0, [], [])
     assert depot.dead_letters.count() == 0
+
+
+@NEEDS_BIND
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_moving_has_no_part_in_a_bound_session(
+    waiting: None, mongodb: Mongo, other: Mongo, eager_tasks: None, in_transaction: bool
+) -> None:
+    """Commands and an eager sweep, with another client beside the bound one: they move what is committed, and only that."""
+    Brink(number=1, name="a").save()
+    client = mongoengine.get_connection()
+    with (
+        client.start_session() as session,
+        session.bind(),
+        session.start_transaction() if in_transaction else nullcontext(),
+    ):
+        if in_transaction:
+            Brink(number=2, name="b").save()
+        assert run("history_status").error is None
+        assert run("history_flush").error is None
+        tasks.sweep.delay().get()
+        if in_transaction:
+            session.abort_transaction()
+    assert [row["document_id"] for row in mongodb[HISTORY].find()] == [1]
+    assert mongodb[OUTBOX].count_documents({}) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextvars import Context
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -43,6 +44,9 @@ class Command(HistoryCommand):
         )
 
     def work(self, options: dict[str, Any]) -> None:
+        Context().run(self._flush, options)  # a session that the caller has bound is none of this
+
+    def _flush(self, options: dict[str, Any]) -> None:
         arguments.check_alias(options["using"])
         if options["every"] is None:
             self._once(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,6 +47,9 @@ class Command(HistoryCommand):
         parser.add_argument("--json", action="store_true", help="One JSON object instead of text.")
 
     def work(self, options: dict[str, Any]) -> None:
+        Context().run(self._look, options)  # a session that the caller has bound is none of this
+
+    def _look(self, options: dict[str, Any]) -> None:
         arguments.check_alias(options["using"])
         now = datetime.now(UTC)
         depots = [_facts(depot, now) for depot in runtime.depots(using=options["using"])]
