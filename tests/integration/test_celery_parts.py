@@ -21,9 +21,12 @@ from testproject.airports.tasks import rename_country
 from tests.celery_parts import MakeWorker, Program, eventually
 from tests.integration.test_servers import is_alive, line_of, soon
 
+# Ctrl-C reaches it also where this run's own parent has it ignored, as shells do for what runs in the background.
 OWNER = """
+import signal
 import time
 from management.valkey import Broker
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Broker() as broker:
     print(broker.pid, flush=True)
     {ending}

@@ -18,10 +18,13 @@ from management.scratch import PREFIX
 from management.servers import ReplicaSet, Standalone, running_server
 from tests.plugin import UNREACHABLE
 
+# Ctrl-C reaches it also where this run's own parent has it ignored, as shells do for what runs in the background.
 OWNER = """
 import os
+import signal
 import time
 from management.servers import ReplicaSet
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with ReplicaSet() as servers:
     print(servers.nodes[0].pid, flush=True)
     {ending}
