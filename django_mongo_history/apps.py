@@ -4,6 +4,7 @@ Django's entrance: registers the system checks, and has the settings read when a
 
 from __future__ import annotations
 
+import atexit
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,11 @@ class MongoHistoryConfig(AppConfig):
     def ready(self) -> None:
         import_module("django_mongo_history.checks")  # registers them
         import_module("django_mongo_history.api")  # gives tracked classes their attribute
-        from django_mongo_history import runtime
+        from django_mongo_history import depots, runtime
 
         if find_spec("celery") is not None:
-            runtime.use_broker(_send, _runs_inline)
+            runtime.use_broker(_send, _runs_inline, depots.copies)
+            atexit.register(depots.finish)
         runtime.configure()
         setting_changed.connect(configure_anew, dispatch_uid="mongo_history.configure_anew")
         listen_to_celery()

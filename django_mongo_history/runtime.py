@@ -7,7 +7,7 @@ The one place with process-wide state. Everything below it takes values.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import RLock
@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from django.utils.module_loading import import_string
 from pymongo.collection import Collection
-from pymongo.errors import ConnectionFailure
 
 from django_mongo_history import conf, documents
 from django_mongo_history.capture.attach import Attachments, before_delete
@@ -23,19 +22,17 @@ from django_mongo_history.conf.tracked import read_tracked
 from django_mongo_history.core.finders import Finders
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.core.policy import Policy
+from django_mongo_history.delivery.copies import Copies
 from django_mongo_history.delivery.environment import Environment
 from django_mongo_history.delivery.messages import Message
-from django_mongo_history.delivery.moving import Depot
 from django_mongo_history.delivery.publishing import Publisher
 from django_mongo_history.delivery.queues import Queues
 from django_mongo_history.documents.guarding import guard_deletes
-from django_mongo_history.driver import collections
 from django_mongo_history.query import Sources
 from django_mongo_history.registry import Registry, Tracked, label_of
 from django_mongo_history.signals import document_reverted
 from django_mongo_history.storage.base import Store
 from django_mongo_history.storage.mongo import MongoStore
-from django_mongo_history.storage.outbox import Outbox
 from django_mongo_history.storage.stores import Names, Opened, Stores
 
 logger: Final = logging.getLogger("django_mongo_history")
@@ -61,6 +58,7 @@ _runtime: Runtime | None = None
 _opened: Final = Opened()
 _send: Callable[[Message], None] | None = None
 _runs_inline: Callable[[], bool] = bool
+_copies: Copies | None = None
 QUEUED: Final = frozenset({"celery", "outbox"})
 """Deliveries by which a version is on its way for a time."""
 _attribute: Callable[[type, str | None], None] | None = None
@@ -135,6 +133,8 @@ def _may_queue(settings: conf.Settings) -> bool:
 
 def _queues(settings: conf.Settings, stores: Stores) -> Queues:
     publisher = None
+    if _copies is not None:
+        _copies.after_s = settings.confirm_after_s
     if _send is not None:
         publisher = Publisher(_send, timeout_s=settings.broker_timeout_s, runs_inline=_runs_inline)
     return Queues(
@@ -144,6 +144,7 @@ def _queues(settings: conf.Settings, stores: Stores) -> Queues:
         is_foreign=settings.alias is not None,
         when_down=settings.broker_down,
         max_bytes=settings.message_max_bytes,
+        copies=_copies,
     )
 
 
@@ -155,10 +156,15 @@ def _worker_place(collection: Any) -> tuple[str, str] | None:
     return None if alias is None else (alias, collection.database.name)
 
 
-def use_broker(send: Callable[[Message], None], runs_inline: Callable[[], bool]) -> None:
-    """Say what sends messages, and when tasks run at once instead. Called once, by `apps`, where there is Celery."""
-    global _send, _runs_inline
-    _send, _runs_inline = send, runs_inline
+def use_broker(
+    send: Callable[[Message], None], runs_inline: Callable[[], bool], copies: Copies | None = None
+) -> None:
+    """
+    Say what sends messages, when tasks run at once instead, and what keeps copies of what was sent. Called once, by
+    `apps`, where there is Celery.
+    """
+    global _send, _runs_inline, _copies
+    _send, _runs_inline, _copies = send, runs_inline, copies or _copies
 
 
 def on_configured(call: Callable[[], None]) -> None:
@@ -271,65 +277,11 @@ def open_store(collection: Any) -> Store:
     return current().stores.open(collection)
 
 
-def depot(alias: str, database: str) -> Depot:
-    """Where versions of this database's documents wait, and where they belong. Raises: ValueError without such an alias."""
-    there = documents.client_of(alias)[database]
-    outbox = current().stores.ready_outbox(there["any"])
-    if outbox is None:
-        raise ValueError(f"the connection {alias!r} is mongomock's, which has no outbox")
-    return _depot(there, outbox)
-
-
-def depots(*, using: str | None = None) -> Iterator[Depot]:
-    """
-    One for each database that has an outbox, or whose documents are tracked; `using` names one connection.
-
-    Databases are looked for on every server that MongoEngine is connected with: tenants may have their own.
-    """
-    seen: set[str] = set()
-    for database in _databases(using):
-        outbox = current().stores.outbox(database["any"])
-        name = "" if outbox is None else f"{id(database.client)} {outbox.name}"
-        if outbox is not None and name not in seen:
-            seen.add(name)
-            yield _depot(database, outbox)
-
-
 def uses_broker() -> bool:
     """Whether any class's versions are carried by a broker; those in an outbox are only named to it."""
     environment = current().environment
     asked = {environment.delivery, *(tracked.delivery for tracked in environment.registry)}
     return environment.queues.publisher is not None and "celery" in asked
-
-
-def _databases(using: str | None) -> Iterator[Any]:
-    for source in sources().all(using=using):
-        yield source.collection.database
-    name = current().settings.outbox_collection
-    away: ConnectionFailure | None = None
-    for client in documents.open_clients() if using is None else [documents.client_of(using)]:
-        try:
-            yield from collections.databases_with(client, name)
-        except ConnectionFailure as error:
-            away = error  # told when those that are there have had their turn
-    if away is not None:
-        raise away
-
-
-def _depot(database: Any, outbox: Outbox) -> Depot:
-    runtime = current()
-    return Depot(
-        outbox,
-        runtime.stores.dead_letters(database["any"]),
-        lambda namespace: store_of(_collection(database.client, namespace)),
-        _now,
-        runtime.settings.delivery_tries,
-    )
-
-
-def _collection(client: Any, namespace: str) -> Any:
-    database, _, name = namespace.partition(".")
-    return client[database][name]
 
 
 def _announce(document_class: type, document_id: Any, record: VersionRecord) -> None:

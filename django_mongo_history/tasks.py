@@ -19,13 +19,14 @@ from typing import Any, Final, NamedTuple
 from celery import Task, current_app, shared_task
 from celery.exceptions import Reject, Retry
 from celery.result import EagerResult
+from celery.signals import worker_process_shutdown
 from pymongo.errors import InvalidName, PyMongoError
 
-from django_mongo_history import runtime
+from django_mongo_history import depots, runtime
 from django_mongo_history.delivery import moving
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import StoreError
-from django_mongo_history.storage.mongo import said_by
+from django_mongo_history.storage.refusals import said_by
 
 logger: Final = logging.getLogger("django_mongo_history")
 
@@ -34,7 +35,9 @@ _LONGEST_WAIT_S: Final = 60
 """Seconds between two tries while the store cannot be reached."""
 _SURE: Final = {
     "acks_late": True,
-    "acks_on_timeout": False,
+    "acks_on_failure": True,
+    "acks_on_timeout": False,  # since Celery 5.7; the next one is what 5.6 knows in their place
+    "acks_on_failure_or_timeout": False,
     "reject_on_worker_lost": True,
     "ignore_result": True,
     "max_retries": None,
@@ -52,7 +55,7 @@ def deliver(self: Task, carried: dict[str, Any]) -> None:
     # A task that fails is acknowledged, and what it carried would be lost: so none fails, whatever the error.
     try:
         message = Message.from_json(carried)
-        depot = runtime.depot(message.alias, message.database)
+        depot = depots.of(message.alias, message.database)
     except (ValueError, InvalidName) as error:
         _lay_aside(self, carried, error)
         return
@@ -87,7 +90,7 @@ def sweep() -> None:
 
 
 def _sweep() -> None:
-    for depot in runtime.depots():
+    for depot in depots.each():
         try:
             counts = moving.sweep(depot)
         except (StoreError, PyMongoError) as error:
@@ -106,6 +109,12 @@ def _sweep() -> None:
                 counts.refused,
                 counts.dead,
             )
+
+
+@worker_process_shutdown.connect
+def _finish(**_: Any) -> None:
+    """A pool's process ends without what Python calls at the end of one."""
+    depots.finish()
 
 
 def send(message: Message) -> None:
@@ -258,6 +267,6 @@ def _lay_aside(task: Task, carried: Any, error: Exception) -> None:
     """A message that cannot be read, or is for a connection that this worker does not have."""
     logger.error("Message %s is laid aside: %s", task.request.id, error)
     try:
-        moving.bury_message(next(iter(runtime.depots())), carried, str(error))
+        moving.bury_message(next(iter(depots.each())), carried, str(error))
     except Exception as failure:  # noqa: BLE001 - as in `deliver`
         _again(task, carried, failure, _LONGEST_WAIT_S)

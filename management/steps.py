@@ -14,13 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from management.interruption import Terminated
 from management.tether import tethered
 
 GRACE_S = 20  # what an interrupted program has for stopping its own servers
+TOLD_S = 10  # and before it is told once more, when Ctrl-C was heard by it as well
 # Started so and not by its script, whose first line is wrong once the checkout has moved.
 LINT_IMPORTS = (
     "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
 )
+
+# In as many processes as `tests.dividing` finds right; a `-n 0` after it outweighs that.
+PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadfile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,9 @@ def call(command: Sequence[str], *, environ: Mapping[str, str] | None = None, cw
     with subprocess.Popen(tethered(list(command)), env=environ, cwd=cwd) as process:
         try:
             return process.wait()
-        except BaseException:
-            _stop(process)
+        except BaseException as error:
+            is_told = isinstance(error, KeyboardInterrupt) and not isinstance(error, Terminated)
+            _stop(process, is_told=is_told)
             raise
 
 
@@ -67,11 +73,11 @@ def _run(step: Step) -> tuple[int, float]:
     return code, time.monotonic() - start
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(
-        subprocess.TimeoutExpired
-    ):  # after Ctrl-C it has been told by the terminal already
-        process.wait(timeout=1)
+def _stop(process: subprocess.Popen[bytes], *, is_told: bool) -> None:
+    """`is_told`: a Ctrl-C of the terminal has reached it, too; a second signal would only disturb its ending."""
+    if is_told:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=TOLD_S)
     process.terminate()
     try:
         process.wait(timeout=GRACE_S)

@@ -22,9 +22,15 @@ def tethered(command: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it has ended. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number))
+
+
 def main(parent_pid: int, command: list[str]) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)
         if os.getppid() != parent_pid:  # it died before the kernel was told to watch it
             sys.exit("the parent has ended already")
     os.execvp(command[0], command)

@@ -72,6 +72,8 @@ def connected_app(app: Celery, url: str) -> Iterator[None]:
 
     By the environment variable, which outweighs the settings in Celery, too.
     """
+    from django_mongo_history import depots
+
     _disconnect(app)
     before = os.environ["CELERY_BROKER_URL"]
     os.environ["CELERY_BROKER_URL"] = url
@@ -80,6 +82,7 @@ def connected_app(app: Celery, url: str) -> Iterator[None]:
     finally:
         os.environ["CELERY_BROKER_URL"] = before
         _disconnect(app)
+        depots.copies.forget()  # their databases will be dropped
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ tests a server: a replica set on which they may create and drop databases of the
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pymongo.uri_parser import parse_uri
 
 from management.interruption import interrupt_on_sigterm
 from management.mongod import HOST, OWN_ADDRESSES
+from management.tether import end_with_parent
 
 UNREACHABLE = f"{HOST}:1"
 """An address where nothing listens, for tests of what happens when there is no server. Clients of it are allowed."""
@@ -55,6 +57,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 def pytest_configure(config: pytest.Config) -> None:
     interrupt_on_sigterm()
+    if hasattr(config, "workerinput"):  # one of several processes
+        end_with_parent(signal.SIGTERM)
     for client_class in (pymongo.MongoClient, pymongo.AsyncMongoClient):
         _guard(client_class)
 
@@ -63,12 +67,16 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"mongodb: {'the server lent in TEST_MONGODB_URI' if LENT_URI else 'started by the tests that need it'}"
 
 
+def asked_paths(config: pytest.Config) -> set[Path]:
+    """The files and folders of the command line; none where it names none."""
+    names = {name.partition("::")[0] for name in config.known_args_namespace.file_or_dir}
+    return {(config.invocation_params.dir / name).resolve() for name in names}
+
+
 def _is_unit_only(config: pytest.Config) -> bool:
     unit = Path(__file__).parent / "unit"
-    asked = [name.partition("::")[0] for name in config.known_args_namespace.file_or_dir]
-    return bool(asked) and all(
-        (config.invocation_params.dir / name).resolve().is_relative_to(unit) for name in asked
-    )
+    asked = asked_paths(config)
+    return bool(asked) and all(path.is_relative_to(unit) for path in asked)
 
 
 def _guard(client_class: Any) -> None:

@@ -118,4 +118,4 @@ def _store(
                 "collection.",
                 store=error.facts.get("store"),
             ) from error.__cause__
-        logger.exception("%s is dropped without a trace in its history", tombstone.collection)
+        logger.error("%s is dropped without a trace in its history: %s", tombstone.collection, error)  # noqa: TRY400

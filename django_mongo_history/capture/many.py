@@ -15,7 +15,7 @@ from pymongo.errors import OperationFailure
 from django_mongo_history.capture.works import Failure
 from django_mongo_history.core import after_image
 from django_mongo_history.core.identity import decoded, id_bytes, id_of, write_of
-from django_mongo_history.core.model import ABSENT, Write
+from django_mongo_history.core.model import ABSENT, DocumentKey, Write
 from django_mongo_history.delivery.base import Outcome
 from django_mongo_history.driver.images import Images
 
@@ -94,10 +94,15 @@ class Many:
         update = after_image.ComputedUpdate.of(self.update, self.images.codec_options) if computes else None
         if update is None:
             return [], befores
-        afters = [update.after(before) for before in befores]
-        pairs = list(zip(befores, afters, strict=True))
-        writes = [write_of(self.namespace, before, *after) for before, after in pairs if after is not None]
-        return writes, [before for before, after in pairs if after is None]
+        writes: list[Write] = []
+        unknown: list[bytes] = []
+        for before in befores:
+            after = update.after(before)
+            if after is None:
+                unknown.append(before)
+            else:
+                writes.append(write_of(self.namespace, before, after.image, after.replaced))
+        return writes, unknown
 
     def _read(self, befores: list[bytes], session: Any) -> list[Write]:
         if not befores:
@@ -105,7 +110,10 @@ class Many:
         olds = {id_bytes(before): before for before in befores}
         ids = [decoded(*identity) for identity in olds]
         afters = {id_bytes(after): after for after in self.images.find({"_id": {"$in": ids}}, session)}
-        return [write_of(self.namespace, before, afters.get(identity)) for identity, before in olds.items()]
+        return [
+            Write(DocumentKey(self.namespace, document_id), before, afters.get(identity))
+            for document_id, (identity, before) in zip(ids, olds.items(), strict=True)
+        ]
 
 
 @dataclass(slots=True)

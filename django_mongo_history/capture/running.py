@@ -81,8 +81,9 @@ class Run:
             if self.acknowledged or isinstance(error, BulkWriteError):  # of which callers need the counts
                 raise
             return None
-        for record in records:
-            context.consume_appended(record.key)
+        if context.tells_documents_apart():
+            for record in records:
+                context.consume_appended(record.key)
         if isinstance(result, Failure):
             if not self.acknowledged and not isinstance(result.error, BulkWriteError):
                 return None

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_history import conf
 from django_mongo_history.checks.entries import TAG, TrackedEntry, tracked_entries
-from django_mongo_history.documents import connection_aliases, database_of
+from django_mongo_history.documents import connection_aliases, connection_of, database_of, is_mock_connection
 
 HELLO_TIMEOUT_S: Final = 5.0
 _NEED_TRANSACTIONS: Final = ("atomic", "outbox")
@@ -54,7 +54,10 @@ def check_celery(**_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_alias(**_: Any) -> list[CheckMessage]:
-    """E013: versions on a connection that there is not, or on another server in one transaction with documents."""
+    """
+    E013: versions on a connection that there is not, or on another server in one transaction with documents, or of
+    documents on a server in the memory of a process.
+    """
     alias = conf.load().alias
     if alias is None:
         return []
@@ -64,6 +67,8 @@ def check_alias(**_: Any) -> list[CheckMessage]:
         text = f"MONGO_HISTORY['ALIAS']: MongoEngine has no connection {alias!r}"
         hint = f"Call mongoengine.connect(..., alias={alias!r}) when Django starts. There are: {known}."
         messages.append(Error(text, hint=hint, id="mongo_history.E013"))
+    elif is_mock_connection(alias):
+        messages += _mocked(alias)
     messages += [
         Error(
             f"{place}: 'atomic' delivery, while MONGO_HISTORY['ALIAS'] puts the versions on another connection",
@@ -74,6 +79,22 @@ def check_alias(**_: Any) -> list[CheckMessage]:
         if delivery == "atomic"
     ]
     return messages
+
+
+def _mocked(alias: str) -> list[CheckMessage]:
+    """Where documents are mocked as well, as in tests, nothing is wrong."""
+    lasting = (
+        one.spec for one in tracked_entries() if not is_mock_connection(connection_of(one.document_class))
+    )
+    return [
+        Error(
+            f"MONGO_HISTORY['ALIAS']: {alias!r} is a connection of mongomock's, and {spec.document} is stored on a server",
+            hint="Versions on mongomock are gone when the process ends, a worker's with the worker. Name a connection to a "
+            "server; or have tests mock the connection of the documents, too.",
+            id="mongo_history.E013",
+        )
+        for spec in lasting
+    ]
 
 
 @register(TAG, Tags.database)

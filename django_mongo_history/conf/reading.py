@@ -137,6 +137,15 @@ ROWS: Final = (
         "seconds",
     ),
     Row(
+        "CONFIRM_AFTER_S",
+        "float or None",
+        rules.optional(rules.seconds),
+        30.0,
+        "How long after a message the process that sent it looks whether its versions are stored, and puts them into the"
+        " outbox where they are not; None means that the broker is relied upon.",
+        "seconds",
+    ),
+    Row(
         "MESSAGE_MAX_BYTES",
         "int",
         rules.whole(1024, 8 * 1024 * 1024),
@@ -241,6 +250,7 @@ class Settings:
     celery_queue: str | None
     broker_down: str
     broker_timeout_s: float
+    confirm_after_s: float | None
     message_max_bytes: int
     attribute: str
     trusted_proxies: tuple[rules.Network, ...]

@@ -21,6 +21,7 @@ from django_mongo_history.context.blocks import (
     scope_of,
     scoped,
     suppress_history,
+    tells_documents_apart,
 )
 from django_mongo_history.context.frames import Block, CarriedBlock
 from django_mongo_history.context.header import HeaderError, decode_header, encode_header
@@ -68,5 +69,6 @@ __all__ = [
     "still_to_ask",
     "storable_key",
     "suppress_history",
+    "tells_documents_apart",
     "user_ref",
 ]

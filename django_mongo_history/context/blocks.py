@@ -203,6 +203,12 @@ def scope_of(key: DocumentKey, *, is_create: bool) -> Scope | None:
     return next((one for one in scopes if one.covers(key, is_create=is_create)), None) if scopes else None
 
 
+def tells_documents_apart() -> bool:
+    """Whether anything here is said of single documents: a scope, or appended info that waits for its version."""
+    frame = current.get()
+    return bool(frame.scopes or frame.notes)
+
+
 def scoped(captured: Captured, scope: Scope | None) -> Captured:
     """The same for a version that is made in this scope."""
     if scope is None:

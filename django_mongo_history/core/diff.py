@@ -9,6 +9,7 @@ lists wrongly (https://github.com/inveniosoftware/dictdiffer/issues/178).
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def diff_images(before: bytes, after: bytes, replaced: Sequence[Replaced] | None
         replaced = replaced_values(before, after)
     if replaced is not None:
         found = _encode_replaced(replaced)
-        if found.size <= len(before) + len(after) + _MOST_BEYOND:
+        if len(found.patch) <= len(before) + len(after) + _MOST_BEYOND:
             return found
     return _diff_trees(before, after)
 
@@ -270,8 +271,32 @@ def _encode_leaves(entries: PatchEntries) -> bytes:
 
 def _encode_replaced(replaced: Sequence[Replaced]) -> EncodedPatch:
     """No proof needed: every value goes where the other one lay, both ways."""
+    if len(replaced) == 1:
+        return EncodedPatch(_encode_one(replaced[0]), [], [replaced[0].path])
     patch = _encode_all(_encode_sides("change", path, (old, new)) for path, old, new in replaced)
     return EncodedPatch(patch, [], [path for path, _old, _new in replaced])
+
+
+_BEFORE_ONE_ENTRY: Final = struct.Struct("<i3si3si")
+_BEFORE_ITS_SIDES: Final = struct.Struct("<3si")
+_BEHIND_ITS_SIDES: Final = b"\x00" * 4
+
+
+def _encode_one(one: Replaced) -> bytes:
+    """What `_encode_all` makes of one entry, in one go: most updates replace one value."""
+    path, (old_kind, old), (new_kind, new) = one
+    head = _encode_head("change", path)
+    sides = b"%c0\x00%b%c1\x00%b" % (old_kind, old, new_kind, new)
+    size = len(sides) + 5
+    entry_size = len(head) + 3 + size + 5
+    whole = entry_size + 16, b"\x04p\x00", entry_size + 8, b"\x040\x00", entry_size
+    return b"%b%b%b%b%b" % (
+        _BEFORE_ONE_ENTRY.pack(*whole),
+        head,
+        _BEFORE_ITS_SIDES.pack(b"\x042\x00", size),
+        sides,
+        _BEHIND_ITS_SIDES,
+    )
 
 
 def _encode_all(entries: Iterable[bytes]) -> bytes:

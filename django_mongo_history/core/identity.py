@@ -14,10 +14,14 @@ from django_mongo_history.core.model import DocumentKey, Replaced, Write
 _OBJECT_ID: Final = 0x07
 _TEXT: Final = 0x02
 _CLASS: Final = b"\x02_cls\x00"
+_BEGINS_WITH_ID: Final = b"\x07_id\x00"
+_ID_ENDS: Final = 4 + len(_BEGINS_WITH_ID) + 12
 
 
 def id_bytes(image: bytes) -> tuple[int, bytes]:
     """The `_id` as its BSON type byte and bytes: hashable, whatever its type."""
+    if image[4:9] == _BEGINS_WITH_ID and len(image) > _ID_ENDS:  # nearly all do
+        return _OBJECT_ID, image[9:_ID_ENDS]
     identity = elements.find_value(image, b"_id")
     if identity is None:
         raise ValueError("a stored document has no _id")
@@ -60,4 +64,4 @@ def write_of(
     image = after if before is None else before
     if image is None:
         raise ValueError("a write has an image on at least one side")
-    return Write(DocumentKey(namespace, id_of(image)), before, after, replaced)
+    return Write(DocumentKey(namespace, decoded(*id_bytes(image))), before, after, replaced)

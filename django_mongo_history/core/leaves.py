@@ -28,11 +28,56 @@ def replaced_values(before: bytes, after: bytes) -> list[Replaced] | None:
     Cost: one walk over the keys of each level that holds a difference; equal values are compared by their bytes.
     """
     found: list[Replaced] = []
+    layout = _latest[0]
+    starts = elements.fits(before, layout) if len(before) <= _MOST_TO_COMPARE_AGAIN else None
     try:
-        _walk(before, after, (), found)
+        if starts is None:
+            _walk(before, after, (), found)
+            _remember(before)
+        else:
+            _halve(before, after, layout, starts, found)
     except _OtherKeysError:
         return None
     return found
+
+
+_MOST_TO_COMPARE_AGAIN: Final = 4096
+"""Bytes of a document in which the rest may be compared anew behind each difference."""
+_latest: Final[list[elements.Layout]] = [()]
+"""How the last document was laid out: of the next one of its collection the keys are known then."""
+
+
+def _remember(document: bytes) -> None:
+    layout = elements.layout_of(document) if len(document) <= _MOST_TO_COMPARE_AGAIN else None
+    if layout is not None:
+        _latest[0] = layout
+
+
+def _halve(
+    before: bytes, after: bytes, layout: elements.Layout, starts: list[int], found: list[Replaced]
+) -> None:
+    """What `_walk` does, for a layout that is known to have no key twice: equal stretches are compared at once."""
+    index = shift = 0
+    while before[starts[index] :] != after[starts[index] + shift :]:
+        low, high, base = index, len(layout), starts[index]
+        while low < high:  # up to the first element that is not in both
+            middle = (low + high) // 2
+            stop = starts[middle + 1]
+            if before[base:stop] == after[base + shift : stop + shift]:
+                low = middle + 1
+            else:
+                high = middle
+        _require(low < len(layout))
+        head, head_size, *_sizes = layout[low]
+        start, stop = starts[low], starts[low + 1]
+        value = start + shift + head_size
+        _require(after[start + shift + 1 : value] == head[1:])
+        kind = after[start + shift]
+        new_stop = elements.value_end(after, kind, value)
+        old, new = (head[0], before[start + head_size : stop]), (kind, after[value:new_stop])
+        _compare(old, new, (head[1:-1].decode("utf-8", "surrogateescape"),), found)
+        shift = new_stop - stop
+        index = low + 1
 
 
 def _walk(before: bytes, after: bytes, path: Path, found: list[Replaced], *, is_list: bool = False) -> None:

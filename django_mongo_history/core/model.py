@@ -179,6 +179,10 @@ class Context:
         )
 
 
+NO_CONTEXT: Final = Context()
+"""Nothing is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentKey:
     """Which document: the full namespace `db.collection` and its `_id`, of any BSON type."""
@@ -195,8 +199,7 @@ class Replaced(NamedTuple):
     new: tuple[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """
     One document's write as capture saw it: the whole images on both sides, as BSON, before any pruning.
 
@@ -216,8 +219,7 @@ class Write:
         return Operation.DELETE if self.after is None else Operation.UPDATE
 
 
-@dataclass(frozen=True, slots=True)
-class VersionRecord:
+class VersionRecord(NamedTuple):
     """
     One stored version. Every field but the last two is a field of the stored document of the same name.
 
@@ -227,6 +229,8 @@ class VersionRecord:
     `patch` and `snapshot` are kept as BSON until somebody reads them: `patch` is a document `{"p": [entries]}`.
     `key_order` lists `[path, old_keys | None, new_keys | None]` for every document whose key order the patch alone
     would lose on that side.
+
+    A tuple, because a write of many documents makes one of each: a frozen dataclass takes ten times as long.
     """
 
     id: ObjectId
@@ -239,7 +243,7 @@ class VersionRecord:
     after: bytes | None
     document_class: str
     changeset: ObjectId | None = None
-    context: Context = field(default_factory=Context)
+    context: Context = NO_CONTEXT
     policy: str = ""
     patch: bytes | None = None
     key_order: list[Any] | None = None

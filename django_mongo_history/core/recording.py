@@ -53,32 +53,52 @@ def record_write(
 
     Cost: linear in the images; values are spliced, not decoded.
     """
-    before, after = _pruned(write.before, around.policy), _pruned(write.after, around.policy)
+    key, before, after, replaced = write
+    rules = around.policy
     hidden: tuple[str, ...] = ()
-    if write.before != write.after:
-        hidden = policy.hidden_changes(write.before, write.after, around.policy)
-    if before == after and not hidden:
+    if rules.untracked or rules.hidden:
+        before, after = _pruned(before, rules), _pruned(after, rules)
+        if write.before != write.after:
+            hidden = policy.hidden_changes(write.before, write.after, rules)
+        if before is not write.before or after is not write.after:
+            replaced = None
+    is_same = before == after
+    if is_same and not hidden:
         return None
     version_id = new_id()
-    is_whole = before is write.before and after is write.after
-    patch, key_order, changed = _patch(before, after, write.replaced if is_whole else None)
-    is_update = before is not None and after is not None  # creates and deletes touch no path, hidden or not
-    if hidden and is_update:
-        changed = _limited({*changed, *_prefixes_of(hidden)})
-    keeps_whole = before is None or after is None or (patch is not None and len(patch) >= len(after))
+    patch: bytes | None = None
+    key_order: list[Any] = []
+    changed: tuple[str, ...] = ()
+    if before is None or after is None:  # creates and deletes touch no path, hidden or not
+        keeps_whole = True
+    else:
+        if not is_same:
+            found = diff.diff_images(before, after, replaced)
+            patch, key_order, changed = found.patch, found.key_order, _changed(found.paths)
+        if hidden:
+            changed = _limited({*changed, *_prefixes_of(hidden)})
+        keeps_whole = patch is not None and len(patch) >= len(after)
     whole = before if after is None else after
-    return _record(
-        write.key,
+    return VersionRecord(
+        version_id,
+        key.collection,
+        key.document_id,
+        around.order or order_from_clock(around.at),
         write.operation,
-        around,
-        id=version_id,
-        before=_digest(before),
-        after=_digest(after),
-        patch=patch,
-        key_order=key_order or None,
-        snapshot=whole if keeps_whole or around.policy.wants_snapshot(version_id) else None,
-        changed=changed,
-        hidden_changed=hidden,
+        around.at,
+        None if before is None else values.digest(before),
+        None if after is None else values.digest(after),
+        around.document_class,
+        around.changeset,
+        around.context,
+        rules.fingerprint,
+        patch,
+        key_order or None,
+        whole if keeps_whole or rules.wants_snapshot(version_id) else None,
+        changed,
+        hidden,
+        around.revert_of,
+        around.source,
     )
 
 

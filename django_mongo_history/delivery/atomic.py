@@ -26,6 +26,7 @@ from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery.base import Job, Outcome, cluster_time
 from django_mongo_history.driver import topology
 from django_mongo_history.errors import StoreError
+from django_mongo_history.storage.refusals import said_by
 
 _TRANSIENT: Final = "TransientTransactionError"
 _UNKNOWN_COMMIT: Final = "UnknownTransactionCommitResult"
@@ -143,8 +144,8 @@ def _finish(finish: Finish, outcome: Outcome, session: Any) -> list[VersionRecor
         if error.has_error_label(_TRANSIENT):
             raise
         raise StoreError(
-            f"The versions of this write could not be stored, so it was not done: {error}. Look at the rights on and "
-            "the state of the history collection.",
+            f"The versions of this write could not be stored, so it was not done: {said_by(error)}. Look at the rights "
+            "on and the state of the history collection.",
         ) from error
 
 

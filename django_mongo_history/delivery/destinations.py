@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django_mongo_history.core.model import VersionRecord
+from django_mongo_history.delivery.copies import Copies
 from django_mongo_history.delivery.messages import Message, packed
 from django_mongo_history.delivery.publishing import BrokerError, Place, Publisher
 from django_mongo_history.errors import StoreError
@@ -63,6 +64,7 @@ class ViaBroker:
     To the broker, as messages that carry the versions; large ones lie in the outbox and are named.
 
     `when_down`: `sync`, `outbox` or `raise`, see the setting BROKER_DOWN. Units: `max_bytes` of one version.
+    `copies` keeps what the broker took until the store has it.
     """
 
     store: Callable[[], Store]
@@ -71,6 +73,7 @@ class ViaBroker:
     place: Place
     when_down: str
     max_bytes: int
+    copies: Copies | None = None
 
     def append(self, records: Sequence[VersionRecord], *, session: Any = None) -> None:
         light: dict[bytes, VersionRecord] = {}
@@ -91,6 +94,8 @@ class ViaBroker:
                 left = [light[row] for later in groups[number:] for row in later]
                 self._without_broker(left, error)
                 return
+            if self.copies is not None and not self.publisher.is_inline:
+                self.copies.keep(self.place, group)
 
     def _without_broker(self, records: Sequence[VersionRecord], error: BrokerError) -> None:
         if self.when_down == "raise":
@@ -117,7 +122,8 @@ def kept(records: Sequence[VersionRecord], outbox: OpenOutbox) -> str | None:
         if place is None:
             return None
         place.append(records)
-    except StoreError:
-        logger.exception("%d versions could not be kept in the outbox either", len(records))
+    except StoreError as error:
+        # Without a traceback, whose causes may say what documents hold.
+        logger.error("%d versions could not be kept in the outbox either: %s", len(records), error)  # noqa: TRY400
         return None
     return place.name

@@ -175,8 +175,18 @@ class Recorder:
         self._shared = {}
 
     def __call__(self, writes: Sequence[Write], order: Timestamp | None) -> list[VersionRecord]:
-        found = (self._record(write, order) for write in writes if write.before != write.after)
-        return [record for record in found if record is not None]
+        record = self._record if self._may_differ() else self._record_alike
+        found = (record(write, order) for write in writes if write.before != write.after)
+        return [made for made in found if made is not None]
+
+    def _may_differ(self) -> bool:
+        """Whether one document of the call may carry what another of its class does not: asked once for all."""
+        return self.environment.registry.has_scoped or context.tells_documents_apart()
+
+    def _record_alike(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
+        """`_record` where nothing is said of single documents."""
+        around = self._around_all(class_name(write.before if write.after is None else write.after), order)
+        return None if around is None else record_write(write, around)
 
     def _record(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
         image = write.before if write.after is None else write.after
@@ -206,6 +216,10 @@ class Recorder:
         # Of the call's own class: whether there are notes does not depend on it.
         if scope is not None or context.noted(self.captured, key) is not self.captured:
             return self._circumstances(name, order, key, scope)
+        return self._around_all(name, order)
+
+    def _around_all(self, name: str | None, order: Timestamp | None) -> Circumstances | None:
+        """What versions of all documents of this class carry to which nothing else was appended."""
         shared = self._shared.get(name)
         if shared is None or shared.order is not order:
             shared = self._circumstances(name, order, None)

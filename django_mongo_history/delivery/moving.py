@@ -8,9 +8,10 @@ point, and any number may do it at once.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -30,8 +31,9 @@ from django_mongo_history.core.replay import Unreadable
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows
-from django_mongo_history.storage.mongo import MongoStore, said_by
+from django_mongo_history.storage.mongo import MongoStore
 from django_mongo_history.storage.outbox import DeadLetter, DeadLetters, Outbox, Packet
+from django_mongo_history.storage.refusals import failures_of, is_there_already, said_by
 
 _MOST_AT_ONCE: Final = 500
 _MOST_BYTES: Final = 16 * 1024 * 1024
@@ -44,8 +46,6 @@ _PASSING_CODES: Final = frozenset(
 The server's codes for what passes by itself: elections, shutdowns, networks, time limits, conflicts
 (https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml).
 """
-
-_DUPLICATE_KEY: Final = 11000
 
 Packets = Mapping[ObjectId, Packet]
 
@@ -91,14 +91,14 @@ def store(depot: Depot, packets: Packets) -> dict[ObjectId, str]:
     Raises: StoreError where the store cannot be reached: then some may be stored, and all are to be tried again.
     """
     refused: dict[ObjectId, str] = {}
-    by_namespace: dict[str, dict[ObjectId, Packet]] = {}
+    readable: dict[ObjectId, Packet] = {}
     for version_id, packet in packets.items():
         problem = problem_of(packet)
         if problem is None:
-            by_namespace.setdefault(_namespace(packet[-1]), {})[version_id] = packet
+            readable[version_id] = packet
         else:
             refused[version_id] = problem
-    for namespace, some in by_namespace.items():
+    for namespace, some in _by_namespace(readable).items():
         try:
             target = depot.store_of(namespace)
         except InvalidName as error:
@@ -130,6 +130,22 @@ def receive(depot: Depot, carried: Sequence[bytes]) -> list[ObjectId]:
         tries = depot.outbox.refuse(version_id, reason)
         depot.outbox.postpone(version_id, depot.now() + pause_after(tries))
     return list(refused)
+
+
+def missing(depot: Depot, carried: Sequence[bytes]) -> dict[ObjectId, Packet]:
+    """
+    Those of these versions, a row each, that are neither stored nor laid aside; those too of which it cannot be told.
+
+    Cost: a question to each store, and one to the dead letters where some are missing. Raises: the driver's errors.
+    """
+    left: dict[ObjectId, Packet] = {_field(row, b"_id"): [row] for row in carried}
+    for namespace, some in _by_namespace(left).items():
+        with contextlib.suppress(PyMongoError, StoreError):  # a store elsewhere may be away
+            for version_id in depot.store_of(namespace).stored(some):
+                del left[version_id]
+    for version_id in depot.dead_letters.holds(left) if left else ():
+        del left[version_id]
+    return left
 
 
 def sweep(
@@ -258,9 +274,7 @@ def is_passing(error: StoreError) -> bool:
     if isinstance(cause, (ConnectionFailure, ExecutionTimeout, WriteConcernError)):
         return True
     if isinstance(cause, BulkWriteError):
-        failures: Iterable[Mapping[str, Any]] = cause.details.get("writeErrors") or ()
-        others = [one for one in failures if one.get("code") not in _PASSING_CODES | {_DUPLICATE_KEY}]
-        return not others
+        return all(is_there_already(one) or one.get("code") in _PASSING_CODES for one in failures_of(cause))
     if isinstance(cause, PyMongoError):
         return getattr(cause, "code", None) in _PASSING_CODES or cause.has_error_label("RetryableWriteError")
     return False
@@ -314,6 +328,13 @@ def _whereabouts(head: bytes, *names: bytes) -> dict[str, Any]:
             found[name.decode()] = _field(head, name)
         except Exception:  # noqa: BLE001 - bytes from a broker may be anything
             return {}
+    return found
+
+
+def _by_namespace(packets: Packets) -> dict[str, dict[ObjectId, Packet]]:
+    found: dict[str, dict[ObjectId, Packet]] = {}
+    for version_id, packet in packets.items():
+        found.setdefault(_namespace(packet[-1]), {})[version_id] = packet
     return found
 
 

@@ -83,9 +83,14 @@ class Publisher:
         self._begin()
         _publishers.add(self)
 
+    @property
+    def is_inline(self) -> bool:
+        """Whether a message is carried out when `publish` returns, and not only taken."""
+        return self._runs_inline()
+
     def publish(self, message: Message) -> None:
         """Send a message, and wait until the broker has it. Raises: BrokerError, within `timeout_s`."""
-        if self._runs_inline():
+        if self.is_inline:
             self._send_inline(message)
             with contextlib.suppress(BrokerError):
                 self._send_names(self._send_inline)
@@ -112,7 +117,7 @@ class Publisher:
             known.extend(ids[: _MOST_KEPT - len(known)])
         if at_once and self._clock() >= self._down_until:
             with contextlib.suppress(BrokerError):
-                if self._runs_inline():
+                if self.is_inline:
                     self._send_names(self._send_inline)
                 else:
                     self._orders().put(None)

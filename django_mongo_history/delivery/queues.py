@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django_mongo_history.delivery.copies import Copies
 from django_mongo_history.delivery.destinations import Direct, ViaBroker, ViaOutbox
 from django_mongo_history.delivery.publishing import Place, Publisher
 from django_mongo_history.storage.base import Store
@@ -25,8 +26,8 @@ class Queues:
     """
     `open_outbox` gives the outbox for a plain collection's database, ready to be written; None where there can be none
     (mongomock). `place_of` gives alias and database of a collection, by which a worker finds both again; None for a
-    client that MongoEngine has no name for. `publisher`: None without Celery. `is_foreign`: the versions lie on another
-    server than the documents.
+    client that MongoEngine has no name for. `publisher`: None without Celery; `copies` keeps what it has sent.
+    `is_foreign`: the versions lie on another server than the documents.
     """
 
     open_outbox: Callable[[Any], Outbox | None] = _no_outbox
@@ -35,6 +36,7 @@ class Queues:
     is_foreign: bool = False
     when_down: str = "sync"
     max_bytes: int = 256 * 1024
+    copies: Copies | None = None
 
     def can_queue(self, collection: Any) -> bool:
         """Whether versions of documents in this collection can go by way of a broker."""
@@ -58,6 +60,7 @@ class Queues:
             place=place,
             when_down=self.when_down,
             max_bytes=self.max_bytes,
+            copies=self.copies,
         )
 
     def _outbox(self, collection: Any) -> Outbox:

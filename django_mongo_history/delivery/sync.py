@@ -93,7 +93,8 @@ def _append(job: Job, records: list[VersionRecord], *, raises: bool) -> None:
         message = _not_stored(job, records, kept_in)
         if raises:
             raise DeliveryError(message, written=True, records=records, kept_in=kept_in) from error
-        logger.exception("%s", message)
+        # Without a traceback, whose causes may say what documents hold.
+        logger.error("%s (%s)", message, error)  # noqa: TRY400
     job.destination.settle(records, is_committed=True)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from mongoengine.base.common import _document_registry
 from mongoengine.connection import _connection_settings, _connections, get_connection
 from mongoengine.context_managers import switch_db
+from pymongo import MongoClient
 
 from django_mongo_history.documents.paths import is_document_class
 
@@ -53,6 +54,17 @@ def find_collection_class(collection: str) -> type[Any] | None:
 def connection_aliases() -> list[str]:
     """The names of the connections that there are."""
     return sorted(_connection_settings)
+
+
+def is_mock_connection(alias: str) -> bool:
+    """Whether a connection is one of mongomock's, or of another that is no server's. Connects to nothing."""
+    made_by = _connection_settings.get(alias, {}).get("mongo_client_class", MongoClient)
+    return not (isinstance(made_by, type) and issubclass(made_by, MongoClient))
+
+
+def connection_of(document_class: type[Any]) -> str:
+    """The name of the connection that a class asks for."""
+    return str(document_class._meta.get("db_alias", "default"))
 
 
 def alias_of(client: Any) -> str | None:
@@ -228,7 +240,7 @@ def _restore(document_class: type[Any], name: str) -> bool:
 
 
 def _place(document_class: type[Any]) -> tuple[str, str | None]:
-    return str(document_class._meta.get("db_alias", "default")), document_class._meta.get("collection")
+    return connection_of(document_class), document_class._meta.get("collection")
 
 
 def _below(document_class: type[Any]) -> Iterator[type[Any]]:

@@ -7,7 +7,7 @@ other documents have moved; what then clashes only with each other moves togethe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -42,6 +42,11 @@ from django_mongo_history.revert.replacing import Replacement
 
 _TRIES: Final = 5
 _DUPLICATE_KEY: Final = 11000
+_INVALID: Final = 121
+_REFUSALS: Final = frozenset({_INVALID, 171, 10334, 16755, 17261, 17262, 17280})
+"""A document that the server will not have, whoever writes it: a validator, an index that cannot take it, its size."""
+_MOST_NAMES: Final = 5
+"""Fields that a refusal names."""
 Progress = Callable[[int], None]
 
 
@@ -118,16 +123,21 @@ def _chunk_size(plan: Plan) -> int:
 
 
 def _write_all(plan: Plan, items: list[Item]) -> list[Item]:
-    """Write these; those that clash over something unique come back."""
+    """Write these; those that clash over something unique come back, one that the server refuses is a conflict."""
+    done: set[tuple[int, bytes]] = set()
     try:
-        _write(plan, items, together=False)
+        _write(plan, items, together=False, done=done)
     except (BulkWriteError, DuplicateKeyError) as error:
-        if not _is_clash(error):
+        is_clash = _is_clash(error)
+        if not is_clash and not _is_refusal(error):
             raise
-        if len(items) == 1:
-            return items
-        middle = len(items) // 2
-        return _write_all(plan, items[:middle]) + _write_all(plan, items[middle:])
+        left = [item for item in items if values.encode_value(item.document_id) not in done]
+        if len(left) > 1:
+            middle = len(left) // 2
+            return _write_all(plan, left[:middle]) + _write_all(plan, left[middle:])
+        if is_clash:
+            return left
+        plan.conflicts.extend(_refused(item, error) for item in left)
     return []
 
 
@@ -139,11 +149,14 @@ def _write_together(plan: Plan, items: list[Item]) -> None:
             _write(plan, waiting, together=True)
             return
         except (BulkWriteError, DuplicateKeyError) as error:
-            if not _is_clash(error):
-                raise
             clash = _clashing(error, waiting)
-            reason = f"another document holds what must be unique: {_clash_text(error)}"
-            plan.conflicts.append(Conflict(clash.key, clash.source.tracked.label, reason))
+            if _is_clash(error):
+                reason = f"another document holds what must be unique: {_clash_text(error)}"
+                plan.conflicts.append(Conflict(clash.key, clash.source.tracked.label, reason))
+            elif _is_refusal(error):
+                plan.conflicts.append(_refused(clash, error))
+            else:
+                raise
             waiting.remove(clash)
 
 
@@ -166,6 +179,39 @@ def _is_clash(error: BulkWriteError | DuplicateKeyError) -> bool:
     return True
 
 
+def _is_refusal(error: Any) -> bool:
+    failed = (error.details or {}).get("writeErrors") or ()
+    return bool(failed) and all(one.get("code") in _REFUSALS for one in failed)
+
+
+def _refused(item: Item, error: Any) -> Conflict:
+    """In the server's own words, with the names of the fields that its validator does not like; never their values."""
+    failed = error.details["writeErrors"][0]
+    names = list(dict.fromkeys(_field_names(failed.get("errInfo"))))
+    more = (
+        f" ({', '.join(names[:_MOST_NAMES])}{', ...' if len(names) > _MOST_NAMES else ''})" if names else ""
+    )
+    said = (
+        str(failed.get("errmsg", error)) if failed.get("code") == _INVALID else f"error {failed.get('code')}"
+    )
+    return Conflict(
+        item.key, item.source.tracked.label, f"the server refuses what it would become: {said}{more}"
+    )
+
+
+def _field_names(found: Any) -> Iterator[str]:
+    """The fields that are named anywhere in what the server says of a document that fails its validation."""
+    if isinstance(found, list):
+        for one in found:
+            yield from _field_names(one)
+    elif isinstance(found, dict):
+        if isinstance(found.get("propertyName"), str):
+            yield found["propertyName"]
+        yield from (one for one in found.get("missingProperties", ()) if isinstance(one, str))
+        for one in ("details", "schemaRulesNotSatisfied", "propertiesNotSatisfied"):
+            yield from _field_names(found.get(one))
+
+
 def _clashing(error: Any, items: Sequence[Item]) -> Item:
     """The item that the failed request was about; the server tells by the request itself."""
     failed = (error.details or {}).get("writeErrors") or [{}]
@@ -180,8 +226,13 @@ def _clash_text(error: Any) -> str:
     return str(failed[0].get("errmsg", error))
 
 
-def _write(plan: Plan, items: list[Item], *, together: bool) -> None:
-    """Write these; what somebody else has written meanwhile is looked at again."""
+def _write(
+    plan: Plan, items: list[Item], *, together: bool, done: set[tuple[int, bytes]] | None = None
+) -> None:
+    """
+    Write these; what somebody else has written meanwhile is looked at again. Into `done` come those that were written,
+    for where there are no transactions they stay so when a later one fails.
+    """
     waiting = items
     for _try in range(_TRIES):
         work = _look(plan, waiting, together=together)
@@ -189,6 +240,8 @@ def _write(plan: Plan, items: list[Item], *, together: bool) -> None:
             return
         failure, records = _deliver(plan, items[0].source, work)
         _note(plan, items[0].source, records)
+        if done is not None:
+            done.update(values.encode_value(record.document_id) for record in records)
         if failure is not None:
             raise failure
         waiting = [item for item in waiting if values.encode_value(item.document_id) in work.stale]
@@ -196,7 +249,7 @@ def _write(plan: Plan, items: list[Item], *, together: bool) -> None:
             return
     if len(waiting) > 1 and not together:
         for item in waiting:  # alone it takes less time, in which less can come between
-            _write(plan, [item], together=False)
+            _write(plan, [item], together=False, done=done)
         return
     for item in waiting:
         reason = "it was written again and again while it was to be reverted; try again"

@@ -14,11 +14,13 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from bson import MaxKey, MinKey, ObjectId, Regex
+from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
 from django_mongo_history.core import values
@@ -28,8 +30,8 @@ from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows, tombstones
 from django_mongo_history.storage.base import Head, Mark, Query, Summary
+from django_mongo_history.storage.refusals import failures_of, is_there_already, said_by, strip
 
-_DUPLICATE_KEY: Final = 11000
 _LINKS: Final = [
     (name, ASCENDING)
     for name in ("collection", "document_id", "order", "_id", "at", "operation", "before", "after")
@@ -37,7 +39,6 @@ _LINKS: Final = [
 ENTRY_FIELDS: Final = dict.fromkeys(("_id", "document_id", "order", "at", "operation", "before", "after"), 1)
 
 _MARKS_AT_ONCE: Final = 1000
-_MOST_SAID: Final = 1000
 MARK_FIELDS: Final = {"at": 1, "changeset": 1}
 HEAD_FIELDS: Final = dict.fromkeys(("at", "operation", "collection", "document_class", "document_id"), 1)
 
@@ -106,24 +107,37 @@ class MongoStore:
             self._insert(documents, session)
             return
         try:
-            self._insert(documents, session)
+            try:
+                self._insert(documents, session)
+            except DuplicateKeyError:
+                # Asked as of many: of one alone the driver keeps to itself that the write concern is not met.
+                self._insert(documents, session, as_of_many=True)
         except BulkWriteError as error:
-            others = [one for one in error.details["writeErrors"] if one.get("code") != _DUPLICATE_KEY]
+            others = [one for one in failures_of(error) if not is_there_already(one)]
             # What is there and not yet where the write concern wants it may vanish, with a primary that steps down.
             if others or error.details.get("writeConcernErrors"):
                 raise self._error(error) from error
+        except (PyMongoError, InvalidDocument) as error:  # the latter is what is too large
+            raise self._error(error) from error
+
+    def _insert(self, documents: list[RawBSONDocument], session: Any, *, as_of_many: bool = False) -> None:
+        """Raises: the driver's errors, without documents."""
+        try:
+            if len(documents) == 1 and not as_of_many:
+                self._rows.insert_one(documents[0], session=session)
+            else:
+                self._rows.insert_many(documents, ordered=False, session=session)
         except PyMongoError as error:
-            if getattr(error, "code", None) != _DUPLICATE_KEY:
-                raise self._error(error) from error
+            strip(error)
+            raise
 
-    def _insert(self, documents: list[RawBSONDocument], session: Any) -> None:
-        if len(documents) == 1:
-            self._rows.insert_one(documents[0], session=session)
-        else:
-            self._rows.insert_many(documents, ordered=False, session=session)
-
-    def _error(self, error: PyMongoError) -> StoreError:
+    def _error(self, error: Exception) -> StoreError:
         return StoreError(f"Versions could not be stored in {self.name}: {said_by(error)}", store=self.name)
+
+    def stored(self, ids: Iterable[ObjectId]) -> frozenset[ObjectId]:
+        """Those of these ids of which there are versions that no election takes away. Cost: a scan of the index by id."""
+        surely = self._exact.with_options(read_concern=ReadConcern("majority"))
+        return frozenset(row["_id"] for row in surely.find({"_id": {"$in": list(ids)}}, {"_id": 1}))
 
     def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
         wanted = {"collection": key.collection, "document_id": {"$eq": key.document_id}}
@@ -253,9 +267,12 @@ class MongoStore:
         try:
             self._rows.insert_one(RawBSONDocument(tombstones.encode(tombstone)), session=None)
         except PyMongoError as error:
-            if getattr(error, "code", None) != _DUPLICATE_KEY:
+            strip(error)
+            if not isinstance(error, DuplicateKeyError) or not is_there_already(
+                error.details or {"code": error.code}
+            ):
                 raise StoreError(
-                    f"That {tombstone.collection} is being dropped could not be stored in {self.name}: {error}",
+                    f"That {tombstone.collection} is being dropped could not be stored in {self.name}: {said_by(error)}",
                     store=self.name,
                 ) from error
 
@@ -286,20 +303,11 @@ class MongoStore:
                 )
         except PyMongoError as error:
             raise StoreError(
-                f"The indexes of {self.name} could not be made: {error}. Run `manage.py history_indexes` with an "
+                f"The indexes of {self.name} could not be made: {said_by(error)}. Run `manage.py history_indexes` with an "
                 "account that may create indexes.",
                 store=self.name,
             ) from error
         return missing
-
-
-def said_by(error: BaseException) -> str:
-    """What the server said, up to 1,000 characters: drivers put into their messages the documents that were refused."""
-    details = getattr(error, "details", None) or {}
-    failures = details.get("writeErrors") or ()
-    others = [one for one in failures if one.get("code") != _DUPLICATE_KEY]
-    told = (others or [details])[0].get("errmsg") or str(error).partition(", full error:")[0]
-    return f"{type(error).__name__}: {told}"[:_MOST_SAID]
 
 
 def _summary(changeset: ObjectId, groups: Sequence[dict[str, Any]]) -> Summary:

@@ -25,6 +25,7 @@ from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows
 from django_mongo_history.storage.mongo import INDEXES, MongoStore
+from django_mongo_history.storage.refusals import said_by, strip
 
 Packet = Sequence[bytes]
 """The rows of one version: its further parts, if it has any, and the first row last."""
@@ -63,7 +64,7 @@ class Outbox:
         self.store.append(records, session=session)
 
     def put(self, packet: Packet) -> None:
-        """Put the rows of a version in as they are; one that is there stays. Raises: as `append`."""
+        """Put the rows of a version in as they are, or of several; one that is there stays. Raises: as `append`."""
         self.store.append_rows(packet)
 
     def packets(
@@ -172,10 +173,15 @@ class DeadLetters:
                 self._exact.replace_one(place, {"payload": Binary(part)}, upsert=True)
             self._exact.replace_one({"_id": letter.id}, stored, upsert=True)
         except PyMongoError as error:
+            strip(error)
             raise StoreError(
-                f"A version that could not be stored could not be laid aside in {self.name} either: {error}",
+                f"A version that could not be stored could not be laid aside in {self.name} either: {said_by(error)}",
                 store=self.name,
             ) from error
+
+    def holds(self, ids: Iterable[ObjectId]) -> frozenset[ObjectId]:
+        """Those of these versions that have been laid aside."""
+        return frozenset(row["_id"] for row in self._exact.find({"_id": {"$in": list(ids)}}, {"_id": 1}))
 
     def letters(self) -> Iterator[DeadLetter]:
         """All letters, the oldest id first, streamed."""

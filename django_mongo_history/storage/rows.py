@@ -6,6 +6,7 @@ Patch and snapshot are spliced in as they are: no value passes through a Python 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -22,8 +23,7 @@ from django_mongo_history.core.replay import Unreadable
 
 _PAYLOAD: Final[frozenset[str]] = frozenset({"patch", "key_order", "snapshot"})
 
-_NULL: Final = 0x0A
-_BINARY: Final = 0x05
+_pack_size: Final = struct.Struct("<i").pack
 _PATCH_STARTS: Final = len(b"\x00\x00\x00\x00\x04p\x00")
 
 LARGEST_ROW: Final = 8 * 1024 * 1024
@@ -46,7 +46,7 @@ def encode_all(records: Iterable[VersionRecord]) -> Iterator[list[bytes]]:
         if shared is None or not shared.is_of(record):
             shared = _Shared(record, shared)
         head, payload = _head(record, shared), _payload(record)
-        row = elements.enclose([*head, *payload])
+        row = elements.enclose(head + payload)
         yield [row] if len(row) <= LARGEST_ROW else _parts(record, head, payload)
 
 
@@ -129,15 +129,19 @@ class _Shared:
 def _head(record: VersionRecord, shared: _Shared) -> list[bytes]:
     """Everything but the payload, in the order of the layout."""
     identity = record.document_id
+    before, after = record.before, record.after
     pieces = [
-        b"\x07_id\x00" + record.id.binary,
+        b"\x07_id\x00",
+        record.id.binary,
         shared.before_id,
         b"\x07document_id\x00" + identity.binary
         if type(identity) is ObjectId
         else elements.element(b"document_id", *values.encode_value(identity)),
         shared.before_digests,
-        _digest_field(b"before", record.before),
-        _digest_field(b"after", record.after),
+        b"\x0abefore\x00"
+        if before is None
+        else b"\x05before\x00%b\x00%b" % (_pack_size(len(before)), before),
+        b"\x0aafter\x00" if after is None else b"\x05after\x00%b\x00%b" % (_pack_size(len(after)), after),
         shared.behind_digests,
     ]
     if record.changed:  # without one there is no key: so versions that change no path are not in its index
@@ -164,12 +168,6 @@ def _rules_fields(document_class: str, policy: str) -> bytes:
     return _fields(document_class=document_class, policy=policy)
 
 
-def _digest_field(name: bytes, digest: bytes | None) -> bytes:
-    if digest is None:
-        return elements.element(name, _NULL, b"")
-    return elements.element(name, _BINARY, b"%b\x00%b" % (len(digest).to_bytes(4, "little"), digest))
-
-
 @lru_cache(maxsize=1024)
 def _changed_field(changed: tuple[str, ...]) -> bytes:
     return _fields(changed=list(changed))
@@ -178,11 +176,11 @@ def _changed_field(changed: tuple[str, ...]) -> bytes:
 def _payload(record: VersionRecord) -> list[bytes]:
     payload = []
     if record.patch is not None:  # a document of one array: only its name changes
-        payload.append(elements.element(b"patch", ARRAY, record.patch[_PATCH_STARTS:-1]))
+        payload.append(b"\x04patch\x00%b" % record.patch[_PATCH_STARTS:-1])
     if record.key_order:
         payload.append(elements.element(b"key_order", *values.encode_value(record.key_order)))
     if record.snapshot is not None:
-        payload.append(elements.element(b"snapshot", DOCUMENT, record.snapshot))
+        payload.append(b"\x03snapshot\x00%b" % record.snapshot)
     return payload
 
 

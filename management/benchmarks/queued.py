@@ -89,12 +89,12 @@ def _save(document: Any, number: int) -> float:
 
 def _workers(rounds: int) -> tuple[Any, Any]:
     """What storing messages takes, to plain inserts of the same rows: one by one, and all at once."""
-    from django_mongo_history import runtime
+    from django_mongo_history import depots
     from django_mongo_history.delivery import moving
 
     database = mongoengine.get_db()
     rows = _rows(database)
-    depot = runtime.depot("default", database.name)
+    depot = depots.of("default", database.name)
     store = database[HISTORY]
     raw = [RawBSONDocument(row) for row in rows]
 
@@ -129,12 +129,12 @@ def _workers(rounds: int) -> tuple[Any, Any]:
 
 def _rows(database: Any) -> list[bytes]:
     """Rows of as many versions, as messages carry them."""
-    from django_mongo_history import runtime, track
+    from django_mongo_history import depots, track
 
     database["document_history_outbox"].delete_many({})
     parcel = _document_class("Parcel")
     track(parcel, delivery="outbox")
     for number in range(VERSIONS):
         parcel(**{f"field_{index}": number for index in range(10)}).save()
-    depot = runtime.depot("default", database.name)
+    depot = depots.of("default", database.name)
     return [packet[-1] for _, packet in depot.outbox.packets()]

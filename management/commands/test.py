@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from management.steps import LINT_STEPS, Step, run_steps
+from management.steps import LINT_STEPS, PYTEST, Step, run_steps
 
 EXTRA = "test"
 BROWSER = Step("browser", ("-m", "management.browser"))
@@ -22,5 +22,5 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    pytest = Step("pytest", ("-m", "pytest", *options.pytest))
+    pytest = Step("pytest", (*PYTEST, *options.pytest))
     return run_steps([pytest] if options.pytest else [*LINT_STEPS, BROWSER, pytest])

@@ -19,7 +19,7 @@ from management.matrix.results import Counts, Result, read_counts
 from management.matrix.rows import Part, Row, Server
 from management.mongod import find_mongod
 from management.servers import Standalone
-from management.steps import call
+from management.steps import PYTEST, call
 
 FAIL_POINTS = ("--setParameter", "enableTestCommands=1")  # as the tests' own servers have them
 TESTS_FAILED = 1
@@ -57,7 +57,7 @@ def _run_part(part: Part, place: Place) -> tuple[Counts, str]:
     """What the tests came to, and what else went wrong: empty when nothing did."""
     with tempfile.TemporaryDirectory() as directory, _environ(part) as environ:
         report = Path(directory) / "report.xml"
-        arguments = ("-m", "pytest", *part.pytest_arguments(), "-q", "-p", "no:cacheprovider")
+        arguments = (*PYTEST, *part.pytest_arguments(), "-q", "-p", "no:cacheprovider")
         print(f"$ pytest {' '.join(part.pytest_arguments())}", flush=True)
         command = [str(place.python), *arguments, f"--junitxml={report}"]
         code = call(command, environ=environ, cwd=place.folder)

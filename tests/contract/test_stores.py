@@ -39,6 +39,7 @@ from django_mongo_history.storage.memory import MemoryStore
 from django_mongo_history.storage.mongo import INDEXES, MongoStore
 from django_mongo_history.storage.mongomock import MongomockStore
 from django_mongo_history.storage.outbox import Outbox
+from tests.naming import stable
 
 START = datetime(2026, 2, 8, 23, 3, tzinfo=UTC)
 OPERATOR = {"$gt": ""}
@@ -165,7 +166,7 @@ def test_a_version_that_is_there_stays_as_it_is(store: Store) -> None:
     """The first one stored is the truth."""
     record = version()
     store.append([record])
-    store.append([replace(record, document_class="Other")])
+    store.append([record._replace(document_class="Other")])
     assert store.records([record.id])[record.id] == record
 
 
@@ -379,7 +380,7 @@ FOUND = [
         ({"past": (START, FOUND[0].id), "after": START + timedelta(minutes=2), "limit": 1}, [3]),
         ({"max_time_s": 5.0, "operation": Operation.DELETE}, [4]),
     ],
-    ids=repr,
+    ids=stable,
 )
 def test_find_by_condition(store: Store, conditions: dict[str, Any], expected: list[int]) -> None:
     """All conditions hold together; bounds are exclusive; a user is matched by key, of a text by label too."""
@@ -897,7 +898,7 @@ def test_tombstones_by_condition(store: Store) -> None:
 def test_no_search_for_versions_finds_a_tombstone(store: Store) -> None:
     """By document, collection, moment, changeset or id: it is no version of anything; nor are versions tombstones."""
     one, record = full_tombstone(), full()
-    record = replace(record, changeset=one.changeset)
+    record = record._replace(changeset=one.changeset)
     store.append_tombstone(one)
     store.append([record])
     assert store.entries(DocumentKey("db.a", None)) == []

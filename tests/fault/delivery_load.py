@@ -20,7 +20,7 @@ from typing import Any
 
 import mongoengine
 
-from django_mongo_history import history_of, runtime
+from django_mongo_history import depots, history_of
 from django_mongo_history.delivery import moving
 from django_mongo_history.errors import StoreError
 from management.cli import ROOT
@@ -140,20 +140,17 @@ class Counts:
     unsure: int = 0
     versions: int = 0
     documents: int = 0
-    external: int = 0
-    """Gaps that readers see; in celery mode a message that was lost leaves one."""
     missing: int = 0
     """Acknowledged writes without a version."""
     problems: list[str] = field(default_factory=list)
 
 
-def check(*writers: Load, may_miss: Sequence[str] = ()) -> Counts:
+def check(*writers: Load) -> Counts:
     """
     Every acknowledged write has exactly one version, in its place and with its user; none else has one.
 
     A write that failed, and the one that was under way when its writer was killed, may have one. History replays to
-    what the database held after each write, and to what it holds now: no gap, nothing `external`, but in the modes that
-    may miss a version, where a gap is no problem by itself: it is counted.
+    what the database held after each write, and to what it holds now: no gap, nothing `external`.
     """
     counts = Counts()
     for writer in writers:
@@ -165,21 +162,18 @@ def check(*writers: Load, may_miss: Sequence[str] = ()) -> Counts:
             counts.unsure += len(unsure)
             seen: Counter[int] = Counter()
             for place in range(writer.documents):
-                seen.update(
-                    _check_document(writer, mode, f"{writer.name}-{place}", done, counts, mode in may_miss)
-                )
+                seen.update(_check_document(writer, mode, f"{writer.name}-{place}", done, counts))
             wanted = {number for number, told in done.items() if told["has_effect"]}
             missing = sorted(wanted - set(seen))
             counts.missing += len(missing)
-            if mode not in may_miss:
-                _note(counts, "acknowledged writes without a version", missing)
+            _note(counts, "acknowledged writes without a version", missing)
             _note(counts, "two versions of one write", [one for one, count in seen.items() if count > 1])
             _note(counts, "versions of no write", sorted(set(seen) - wanted - unsure - {under_way}))
     return counts
 
 
 def _check_document(
-    writer: Load, mode: str, key: str, done: dict[int, dict[str, Any]], counts: Counts, may_miss: bool
+    writer: Load, mode: str, key: str, done: dict[int, dict[str, Any]], counts: Counts
 ) -> list[int]:
     """The numbers of the writes that the versions of this document are of."""
     document_class = CLASSES[mode]
@@ -188,13 +182,8 @@ def _check_document(
     numbers: list[int] = []
     for version in found:
         if version.operation in {"external", "baseline"}:  # the second where the create is missing
-            counts.external += 1
-            if not may_miss:
-                _note(
-                    counts,
-                    f"{mode} {key}: {version.operation} before",
-                    [version.next and version.next.reason],
-                )
+            reason = version.next and version.next.reason
+            _note(counts, f"{mode} {key}: {version.operation} before", [reason])
             continue
         number = int(str(version.reason).removeprefix("write "))
         numbers.append(number)
@@ -248,7 +237,7 @@ def dead() -> int:
 def sweep() -> moving.Counts:
     """Move on all that waits, as `history_flush` does."""
     counts = moving.Counts()
-    for depot in runtime.depots():
+    for depot in depots.each():
         counts.add(moving.sweep(depot))
     return counts
 

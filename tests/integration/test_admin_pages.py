@@ -16,7 +16,7 @@ from django.test import Client, override_settings
 from django.utils import timezone
 from mongoengine import fields
 
-from django_mongo_history import changeset, history_of, runtime
+from django_mongo_history import changeset, depots, history_of
 from django_mongo_history.admin import history_url
 from django_mongo_history.context import begin_task, end_task
 from django_mongo_history.core.model import TaskRef
@@ -672,7 +672,7 @@ def test_who_stood_behind_a_task_and_what_is_on_its_way(staff: Client, harbour: 
         said = text_of(staff, of("version", version.id))
         assert "<code>harbour.tasks.&lt;b&gt;rename&lt;/b&gt;</code> <code>0f3a7d1e</code>" in said
         assert "on its way to the store" in said
-        for depot in runtime.depots():
+        for depot in depots.each():
             moving.sweep(depot)
         assert "on its way to the store" not in text_of(staff, of("version", version.id))
         lines = b"".join(staff.get(page("export"), {"format": "jsonl"}).streaming_content)  # type: ignore[arg-type]

@@ -152,7 +152,9 @@ def test_the_class_as_of_a_moment(client: Client, airport: Airport):
     assert "Another name" not in page
 
 
-@pytest.mark.parametrize("moment", ["nonsense", (timezone.now() + timedelta(days=9)).isoformat()])
+@pytest.mark.parametrize(
+    "moment", ["nonsense", (timezone.now() + timedelta(days=9)).isoformat()], ids=["nonsense", "not yet"]
+)
 def test_a_wrong_moment_is_told(client: Client, airport: Airport, moment: str):
     """What is no moment, or none yet, is an error beside the field."""
     assert "errorlist" in text_of(client, "as-of", moment=moment)

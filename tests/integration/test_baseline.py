@@ -19,6 +19,7 @@ from django_mongo_history.core.model import Entry, Operation
 from django_mongo_history.core.order import arrange
 from tests.commanding import now, run, stored, version_count
 from tests.judge import configured, tracking
+from tests.versions import NEEDS_BIND
 
 CHUNK = 7
 
@@ -377,6 +378,24 @@ def test_the_command_can_be_tried() -> None:
     said = run("history_baseline", "--dry-run", "--document", STONE)
     assert said.lines == [f"{STONE}: 5 baselines missing, 0 documents have versions already"]
     assert version_count() == 0
+
+
+@NEEDS_BIND
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_the_command_refuses_a_bound_transaction(quarry: Any, arguments: tuple[str, ...]) -> None:
+    """Before anything is stored, and without an end of the caller's transaction."""
+    put(*range(5))
+    Stone(number=8).save()
+    with mongoengine.get_connection().start_session() as session, session.bind(end_session=False):
+        with session.start_transaction():
+            Stone(number=9).save()
+            said = run("history_baseline", *arguments)
+            assert "Call history_baseline after the commit. Nothing was stored." in str(said.error)
+            assert said.out == ""
+        assert version_count() == 2
+        assert run("history_baseline", *arguments).error is None
+    assert version_count() == (2 if arguments else 7)
+    assert [version.operation.value for version in history_of(Stone, 9)] == ["create"]
 
 
 def test_indexes_are_made_and_said(quarry: Any) -> None:

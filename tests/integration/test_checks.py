@@ -375,6 +375,24 @@ def test_versions_on_another_connection(settings: Any) -> None:
     assert found() == []
 
 
+@pytest.mark.usefixtures("mongodb")
+def test_versions_of_lasting_documents_in_memory(settings: Any) -> None:
+    """E013: mongomock for the versions is for tests that mock the documents, too."""
+    mocked = {"mongo_client_class": mongomock.MongoClient, "uuidRepresentation": "standard"}
+    me.connect("history_checks", alias="archive", **mocked)
+    try:
+        settings.MONGO_HISTORY = {"ALIAS": "archive"}
+        assert the_one("E013") == (
+            f"MONGO_HISTORY['ALIAS']: 'archive' is a connection of mongomock's, and {SHOP}.Account is stored on a server"
+        )
+        me.disconnect("default")
+        me.connect("history_checks", **mocked)
+        assert found() == []
+    finally:
+        me.disconnect("archive")
+        me.disconnect("default")
+
+
 @pytest.mark.usefixtures("standalone_mongodb")
 def test_an_outbox_needs_transactions(settings: Any) -> None:
     settings.MONGO_HISTORY = {"DELIVERY": "outbox"}

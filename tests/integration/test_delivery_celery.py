@@ -24,7 +24,7 @@ from celery import Celery
 from mongoengine import fields
 from pymongo.database import Database
 
-from django_mongo_history import changeset, history_of, runtime
+from django_mongo_history import changeset, depots, history_of
 from tests.celery_parts import MakeWorker, Program, eventually
 from tests.celery_requests import Visitor, requested
 from tests.fault import delivery_load as loads
@@ -373,7 +373,7 @@ def test_large_versions_go_by_the_outbox(
     assert all(len(one) < 4096 for one in queue.lrange("celery", 0, -1))
     assert mongodb[OUTBOX].count_documents({"document_id": 1, "operation": "update"}) == 1
     image = mongodb.get_collection("freight", codec_options=RAW).find_one({"_id": 1})
-    rows = dict(one for depot in runtime.depots() for one in depot.outbox.packets())
+    rows = dict(one for depot in depots.each() for one in depot.outbox.packets())
     one = worker()
     eventually(lambda: stored(mongodb) == 2, what="both versions")
     eventually(lambda: mongodb[OUTBOX].count_documents({}) == 0, what="an empty outbox, parts included")

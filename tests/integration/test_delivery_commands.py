@@ -14,7 +14,7 @@ import pytest
 from bson import ObjectId
 from mongoengine import fields
 
-from django_mongo_history import runtime
+from django_mongo_history import depots
 from django_mongo_history.delivery import moving
 from django_mongo_history.delivery.messages import Message
 from management.cli import ROOT
@@ -149,7 +149,7 @@ def test_status_of_what_waits(depot: Any) -> None:
 
 
 def test_status_of_what_was_laid_aside(depot: Any) -> None:
-    (made,) = runtime.depots()
+    (made,) = depots.each()
     moving.bury_message(made, {"format": 99}, "its format is '99', this package reads 1")
     said = run("history_status")
     assert "1 laid aside" in str(said.error)
@@ -236,7 +236,7 @@ def test_a_message_that_can_be_read_by_now(depot: Any, mongodb_client: Any) -> N
     send(1)
     row = depot[OUTBOX].with_options(codec_options=RAW).find_one()
     depot[OUTBOX].delete_many({})
-    (made,) = runtime.depots()
+    (made,) = depots.each()
     message = Message("late", depot.name, rows=(bytes(row.raw),))
     moving.bury_message(made, message.to_json(), "there is no such connection")
     assert "MongoEngine has no connection 'late'" in run("history_flush", "--dead").err

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import mongoengine
+import mongomock
 import pytest
 from celery import Celery
 from mongoengine import fields
 from pymongo.database import Database
 
-from django_mongo_history import changeset, changesets, history_of, runtime
+from django_mongo_history import changeset, changesets, depots, history_of
 from django_mongo_history.delivery import moving
 from management.servers import Standalone
 from tests.celery_parts import MakeWorker, eventually
@@ -89,7 +90,7 @@ def test_versions_go_to_the_other_server(emigrating: str, mongodb: Mongo, other:
     write()
     assert places(mongodb, other) == (0, 3, 0)
     assert shown() == WHOLE
-    (depot,) = runtime.depots()
+    (depot,) = depots.each()
     packets = dict(depot.outbox.packets())
     for moved, version_id in enumerate(packets, start=1):
         assert moving.sweep(depot, [version_id]).stored == 1
@@ -132,6 +133,24 @@ def test_a_worker_brings_them(
     eventually(lambda: places(mongodb, other) == (0, 0, 3), what="the versions on the other server")
     assert shown() == WHOLE
     assert "ERROR" not in one.output
+
+
+@pytest.mark.parametrize("mode", ["auto", "outbox", "sync"])
+def test_versions_on_mongomock(mode: str, mongodb: Mongo) -> None:
+    """A system check refuses it, since they end with the process. They are whole as long as that lasts."""
+    mongoengine.connect(
+        "versions", alias="versions", mongo_client_class=mongomock.MongoClient, **CLIENT_OPTIONS
+    )
+    try:
+        with configured(DELIVERY=mode, ALIAS="versions"), tracking(Emigrant):
+            for number in (1, 2, 3):
+                write(number)
+            assert run("history_flush").error is None
+            assert [shown(number) for number in (1, 2, 3)] == [WHOLE] * 3
+        there = mongoengine.get_connection("versions")[mongodb.name][HISTORY]
+        assert (there.count_documents({}), mongodb[OUTBOX].count_documents({})) == (9, 0)
+    finally:
+        mongoengine.disconnect("versions")
 
 
 def test_reverts_and_moments(emigrating: str, mongodb: Mongo, other: Mongo) -> None:
@@ -217,7 +236,7 @@ def run_flush() -> str:
 
 def test_writers_beside_a_sweep(emigrating: str, mongodb: Mongo, other: Mongo) -> None:
     """Four threads write while the versions go over: none is missing, none is twice."""
-    (depot,) = runtime.depots()
+    (depot,) = depots.each()
     with ThreadPoolExecutor(4) as writers:
         written = [writers.submit(write, number) for number in range(40)]
         while not all(one.done() for one in written):

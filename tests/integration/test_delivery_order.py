@@ -19,7 +19,7 @@ from django.utils import timezone
 from mongoengine import fields
 from pymongo.database import Database
 
-from django_mongo_history import changeset, changesets, history_of, runtime
+from django_mongo_history import changeset, changesets, depots, history_of, runtime
 from django_mongo_history.delivery import moving
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.storage.outbox import Packet
@@ -87,7 +87,7 @@ def image_of(number: int) -> Image:
 
 
 def the_depot() -> moving.Depot:
-    (depot,) = runtime.depots()
+    (depot,) = depots.each()
     return depot
 
 

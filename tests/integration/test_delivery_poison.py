@@ -27,7 +27,7 @@ from celery import Celery
 from mongoengine import fields
 from pymongo.database import Database
 
-from django_mongo_history import history_of, runtime, tasks
+from django_mongo_history import depots, history_of, runtime, tasks
 from django_mongo_history.delivery import moving
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import DeliveryError, StoreError
@@ -103,7 +103,7 @@ def operations(number: int) -> list[str]:
 
 
 def the_depot() -> moving.Depot:
-    (depot,) = runtime.depots()
+    (depot,) = depots.each()
     return depot
 
 
@@ -158,11 +158,11 @@ def test_tries_are_counted_and_spaced(by_outbox: None, mongodb: Mongo) -> None:
     assert pauses == [4, 8, 16, 32, 64, 128, 256]
     assert moving.sweep(depot).dead == 1
     assert counts(mongodb) == (0, 0, 1)
-    assert moving.revive(depot, runtime.depot).dead == 1
+    assert moving.revive(depot, depots.of).dead == 1
     (letter,) = depot.dead_letters.letters()
     assert letter.tries == depot.tries + 1
     refuse(mongodb)
-    assert moving.revive(depot, runtime.depot).stored == 1
+    assert moving.revive(depot, depots.of).stored == 1
     assert counts(mongodb) == (1, 0, 0)
     assert operations(1) == ["create"]
 
@@ -194,9 +194,9 @@ def test_large_versions_are_laid_aside_and_come_back(roomy: None, by_outbox: Non
     assert (letter.id, list(letter.packet)) == (version_id, list(packet))
     assert "failed validation" in letter.error
     assert len(letter.error) < 2000, "the driver's message has the whole version in it"
-    assert moving.revive(depot, runtime.depot).dead == 1
+    assert moving.revive(depot, depots.of).dead == 1
     refuse(mongodb)
-    assert moving.revive(depot, runtime.depot).stored == 1
+    assert moving.revive(depot, depots.of).stored == 1
     assert (mongodb[OUTBOX].count_documents({}), mongodb[DEAD].count_documents({})) == (0, 0)
     assert mongodb[HISTORY].count_documents({}) == len(packet)
     assert [len(version["body"]) for version in history_of(Toxin, 1)] == [9_000_000]
@@ -295,11 +295,11 @@ def test_a_message_for_a_connection_that_comes_later(by_outbox: None, mongodb: M
     the_depot().outbox.remove({version_id: packet})
     depot = the_depot()
     moving.bury_message(depot, Message("later", mongodb.name, tuple(packet)).to_json(), "no such connection")
-    assert moving.revive(depot, runtime.depot).dead == 1
+    assert moving.revive(depot, depots.of).dead == 1
     assert counts(mongodb) == (0, 0, 1)
     mongoengine.connect(mongodb.name, alias="later", host=os.environ["MONGODB_URI"], **CLIENT_OPTIONS)
     try:
-        assert moving.revive(depot, runtime.depot).stored == 1
+        assert moving.revive(depot, depots.of).stored == 1
     finally:
         mongoengine.disconnect("later")
     assert counts(mongodb) == (1, 0, 0)
@@ -504,7 +504,7 @@ def test_rows_keep_their_bytes(by_outbox: None, mongodb: Mongo) -> None:
     assert list(again) == list(packet)
     moving.sweep(depot, with_postponed=True)
     refuse(mongodb)
-    assert moving.revive(depot, runtime.depot).stored == 1
+    assert moving.revive(depot, depots.of).stored == 1
     found = mongodb.get_collection(HISTORY, codec_options=RAW).find_one({"_id": version_id})
     assert isinstance(found, RawBSONDocument)
     assert bytes(found.raw) == packet[-1]

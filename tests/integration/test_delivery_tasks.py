@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,9 @@ from mongoengine import fields
 
 from django_mongo_history import DeliveryError, changeset, tasks
 from django_mongo_history.delivery.messages import Message
+from management.servers import Standalone
 from tests.celery_parts import eventually
+from tests.conftest import CLIENT_OPTIONS
 from tests.judge import configured, tracking
 
 OUTBOX, DEAD, STORE = "document_history_outbox", "document_history_dead", "document_history"
@@ -57,6 +60,40 @@ def test_their_names_and_promises() -> None:
             True,
             None,
         )
+
+
+def test_a_time_limit(mongodb: Any, celery_app: Any, worker: Any) -> None:
+    """
+    A store that neither answers nor refuses: the worker's hard limit kills the task, whose message comes again.
+
+    Nothing of it has reached the store by then, so that what is stored in the end was in the message.
+    """
+    with Standalone() as archive:
+        uri = f"{archive.uri}{mongodb.name}"
+        mongoengine.connect(host=uri, alias="versions", **CLIENT_OPTIONS)
+        try:
+            with configured(DELIVERY="celery", ALIAS="versions"), tracking(Pallet):
+                one = worker(
+                    pool="prefork",
+                    settings={"MONGO_HISTORY": {"ALIAS": "versions"}},
+                    environ={"WORKER_ALIASES": json.dumps({"versions": uri})},
+                    arguments=["--time-limit=2"],
+                )
+                archive.nodes[0].pause()
+                Pallet(number=1, weight=1).save()
+                eventually(
+                    lambda: (
+                        one.output.count("Hard time limit (2.0s) exceeded for django_mongo_history.deliver")
+                        > 1
+                    ),
+                    what="the limit, twice",
+                )
+                archive.nodes[0].resume()
+                there = mongoengine.get_db("versions")
+                eventually(lambda: count(there, STORE) == 1, what="the version")
+                assert (count(mongodb, OUTBOX), count(mongodb, DEAD)) == (0, 0)
+        finally:
+            mongoengine.disconnect("versions")
 
 
 def test_queue(mongodb: Any, celery_app: Any, worker: Any) -> None:

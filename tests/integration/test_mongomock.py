@@ -68,6 +68,30 @@ def operations(key: Any = 1) -> list[str]:
     return [str(v.operation) for v in history_of(Gadget, key)]
 
 
+@pytest.mark.parametrize("delivery", ["auto", "outbox", "celery"])
+def test_versions_on_a_connection_of_their_own(delivery: str) -> None:
+    """`ALIAS` names one that is mocked as well: they lie there, and readers find them."""
+    mongoengine.connect(
+        "versions",
+        alias="versions",
+        port=27018,  # or MongoEngine takes the client that it has
+        mongo_client_class=mongomock.MongoClient,
+        uuidRepresentation="standard",
+    )
+    try:
+        with configured(DELIVERY=delivery, ALIAS="versions"):
+            for number in (1, 2, 3):
+                Gadget(id=number, name="a").save()
+            Gadget.objects.update(set__name="b")
+            assert [operations(number) for number in (1, 2, 3)] == [["create", "update"]] * 3
+            assert history_of(Gadget, 2)[0]["name"] == "a"
+        there = mongoengine.get_connection("versions")["mocked"]["document_history"]
+        assert there.count_documents({}) == 6
+        assert "document_history" not in mongoengine.get_db().list_collection_names()
+    finally:
+        mongoengine.disconnect("versions")
+
+
 def test_the_delivery_is_sync() -> None:
     """There are no transactions to be had."""
     tracked = runtime.current().environment.registry.require(Gadget)

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from pymongo.errors import PyMongoError
 
-from django_mongo_history import runtime
+from django_mongo_history import depots
 from django_mongo_history.delivery import moving
 from django_mongo_history.errors import StoreError
 from django_mongo_history.management import arguments
@@ -60,7 +60,7 @@ class Command(HistoryCommand):
 
     def _once(self, options: dict[str, Any]) -> None:
         total = moving.Counts()
-        for depot in runtime.depots(using=options["using"]):
+        for depot in depots.each(using=options["using"]):
             counts = self._flushed(depot, options)
             total.add(counts)
             if counts.stored or counts.refused or counts.dead or options["every"] is None:
@@ -81,7 +81,7 @@ class Command(HistoryCommand):
             counts = moving.sweep(depot, with_postponed=options["all"], progress=progress)
         if options["dead"]:
             with progress_bar(depot.dead_letters.name, total=depot.dead_letters.count()) as progress:
-                counts.add(moving.revive(depot, runtime.depot, progress=progress))
+                counts.add(moving.revive(depot, depots.of, progress=progress))
         return counts
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from django_mongo_history import runtime
+from django_mongo_history import depots, runtime
 from django_mongo_history.delivery.moving import Depot
 from django_mongo_history.management import arguments
 from django_mongo_history.management.base import HistoryCommand
@@ -52,20 +52,20 @@ class Command(HistoryCommand):
     def _look(self, options: dict[str, Any]) -> None:
         arguments.check_alias(options["using"])
         now = datetime.now(UTC)
-        depots = [_facts(depot, now) for depot in runtime.depots(using=options["using"])]
+        outboxes = [_facts(depot, now) for depot in depots.each(using=options["using"])]
         queues, broker_error = _messages(now)
-        problems = [problem for facts in depots for problem in _problems(facts, options)]
+        problems = [problem for facts in outboxes for problem in _problems(facts, options)]
         problems += _queue_problems(queues, broker_error, options)
         if options["json"]:
-            said = {"outboxes": depots, "queues": queues, "problems": problems, "is_well": not problems}
+            said = {"outboxes": outboxes, "queues": queues, "problems": problems, "is_well": not problems}
             self.stdout.write(json.dumps(said))
         else:
-            self._say(depots, queues)
+            self._say(outboxes, queues)
         if problems:
             raise CommandError("; ".join(problems))
 
-    def _say(self, depots: list[dict[str, Any]], queues: list[dict[str, Any]]) -> None:
-        for facts in depots:
+    def _say(self, outboxes: list[dict[str, Any]], queues: list[dict[str, Any]]) -> None:
+        for facts in outboxes:
             self.stdout.write(f"{facts['outbox']}: {_waiting(facts)}")
             self.stdout.write(f"{facts['dead_letters']}: {facts['dead']} laid aside")
             for letter in facts["letters"]:
@@ -74,7 +74,7 @@ class Command(HistoryCommand):
                 )
         for facts in queues:
             self.stdout.write(f"queue {facts['queue']} of the broker: {_in_queue(facts)}")
-        if not depots and not queues:
+        if not outboxes and not queues:
             self.stdout.write("No class is tracked, and there is no outbox.")
 
 
