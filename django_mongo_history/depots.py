@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import pymongo
+from bson import ObjectId
 from pymongo.errors import ConnectionFailure
 
 from django_mongo_history import documents, runtime
@@ -66,37 +67,43 @@ def _databases(using: str | None) -> Iterator[Any]:
         raise away
 
 
-def secure(place: Place, carried: Sequence[bytes]) -> None:
+def secure(place: Place, carried: Sequence[bytes], timeout_s: float) -> None:
     """
     Put versions that a broker took, a row each, into the outbox where they are not stored by now; tell the workers.
 
     Raises: ValueError without such a connection; StoreError and the driver's errors where servers are away.
     """
+    put = _put_missing(place, carried, timeout_s)
+    publisher = runtime.current().environment.queues.publisher
+    if publisher is not None:
+        with contextlib.suppress(BrokerError):  # the sweep finds them
+            for start in range(0, len(put), MOST_NAMES):
+                publisher.publish(Message(*place, ids=tuple(put[start : start + MOST_NAMES])))
+
+
+def _put_missing(place: Place, carried: Sequence[bytes], timeout_s: float) -> list[ObjectId]:
+    """Those that were not stored, in the outbox now."""
     alias, name = place
     database = documents.client_of(alias)[name]
     stores = runtime.current().stores
     outbox = stores.outbox(database["any"])
     if outbox is None:
-        return
+        return []
     # `plain`: a look makes nothing, least of all in a database that has been dropped.
-    missing = moving.missing(_depot(database, outbox, stores.plain), carried)
+    missing = moving.missing(_depot(database, outbox, stores.plain), carried, timeout_s=timeout_s)
     if not missing:
-        return
-    if not database.list_collection_names():
-        logger.warning("%s has been dropped, and %d versions on their way with it", name, len(missing))
-        return
-    of(alias, name).outbox.put([row for packet in missing.values() for row in packet])
+        return []
+    with pymongo.timeout(timeout_s):
+        if not database.list_collection_names():
+            logger.warning("%s has been dropped, and %d versions on their way with it", name, len(missing))
+            return []
+        of(alias, name).outbox.put([row for packet in missing.values() for row in packet])
     logger.info(
         "%d versions that the broker took were not stored in time; they are in %s now",
         len(missing),
         outbox.name,
     )
-    publisher = runtime.current().environment.queues.publisher
-    if publisher is not None:
-        ids = list(missing)
-        with contextlib.suppress(BrokerError):  # the sweep finds them
-            for start in range(0, len(ids), MOST_NAMES):
-                publisher.publish(Message(alias, name, ids=tuple(ids[start : start + MOST_NAMES])))
+    return list(missing)
 
 
 copies: Final = Copies(secure)
@@ -105,11 +112,10 @@ copies: Final = Copies(secure)
 
 def finish() -> None:
     """
-    Have what the broker was given stored or in the outbox: this process ends. Takes 10 seconds at most, most of the time
-    none.
+    Have what the broker was given stored or in the outbox: this process ends. Takes no time most of the time; 5 seconds
+    for a look that is under way, and as much for each server that does not answer, at most.
     """
-    with pymongo.timeout(_AT_EXIT_S):
-        copies.finish(timeout_s=_AT_EXIT_S)
+    copies.finish(timeout_s=_AT_EXIT_S)
 
 
 def _depot(database: Any, outbox: Outbox, open_: Callable[[Any], MongoStore] | None = None) -> Depot:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from bson.errors import InvalidDocument
 from pymongo.errors import (
     ConnectionFailure,
     OperationFailure,
@@ -140,8 +141,8 @@ def _attempt(job: Job, session: Any) -> Outcome:
 def _finish(finish: Finish, outcome: Outcome, session: Any) -> list[VersionRecord]:
     try:
         return finish(outcome, session)
-    except OperationFailure as error:
-        if error.has_error_label(_TRANSIENT):
+    except (OperationFailure, InvalidDocument) as error:  # the latter is what is too large
+        if isinstance(error, OperationFailure) and error.has_error_label(_TRANSIENT):
             raise
         raise StoreError(
             f"The versions of this write could not be stored, so it was not done: {said_by(error)}. Look at the rights "

@@ -38,8 +38,14 @@ _LONGEST_PAUSE_S: Final = 600.0
 """How long it rests after looks that failed."""
 _FOREVER: Final = math.inf
 
-Secure = Callable[[Place, Sequence[bytes]], None]
-"""Sees to it that versions of one place, a row each, are in the store or the outbox. May raise what it likes."""
+_LOOK_S: Final = 10.0
+"""How long a server is waited for, ordinarily."""
+
+Secure = Callable[[Place, Sequence[bytes], float], None]
+"""
+Sees to it that versions of one place, a row each, are in the store or the outbox; waits so many seconds for each server
+that does not answer. May raise what it likes.
+"""
 
 
 class _Copy(NamedTuple):
@@ -92,13 +98,16 @@ class Copies:
     def look(self) -> None:
         """See to it that all that is kept is stored or in the outbox. What cannot be looked at now is kept on."""
         with self._one_look:
-            self._look_at(self._take(all_of_them=True))
+            self._look_at(self._take(all_of_them=True), _LOOK_S)
 
     def finish(self, *, timeout_s: float) -> None:
-        """The same at the end of the process; a look that is under way is waited for no longer than this."""
+        """
+        The same at the end of the process. Units: seconds that a look under way is waited for, and that this one waits
+        for a server that does not answer.
+        """
         is_alone = self._one_look.acquire(timeout=timeout_s)
         try:
-            self._look_at(self._take(all_of_them=True))
+            self._look_at(self._take(all_of_them=True), timeout_s)
         finally:
             if is_alone:
                 self._one_look.release()
@@ -136,7 +145,7 @@ class Copies:
                 while wait_s := self._wait_s():
                     self._changed.wait(None if wait_s == _FOREVER else wait_s)
             with self._one_look:
-                self._look_at(self._take())
+                self._look_at(self._take(), _LOOK_S)
             time.sleep(_ROUND_S)
 
     def _wait_s(self) -> float:
@@ -161,14 +170,15 @@ class Copies:
             self._size -= sum(copy.size for copy in taken)
             return taken
 
-    def _look_at(self, taken: Sequence[_Copy]) -> None:
+    def _look_at(self, taken: Sequence[_Copy], timeout_s: float) -> None:
         by_place: dict[Place, list[_Copy]] = {}
         for copy in taken:
             by_place.setdefault(copy.place, []).append(copy)
         for place, copies in by_place.items():
             try:
                 # In an empty context: a transaction that the caller has bound to this one is none of this.
-                contextvars.Context().run(self._secure, place, [row for copy in copies for row in copy.rows])
+                rows = [row for copy in copies for row in copy.rows]
+                contextvars.Context().run(self._secure, place, rows, timeout_s)
             except Exception as error:  # noqa: BLE001 - servers that are away, connections that have been closed
                 self._put_back(copies, error)
             else:

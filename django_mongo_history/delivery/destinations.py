@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pymongo.errors import PyMongoError
+
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.delivery.copies import Copies
 from django_mongo_history.delivery.messages import Message, packed
@@ -15,6 +17,7 @@ from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows
 from django_mongo_history.storage.base import Store
 from django_mongo_history.storage.outbox import Outbox
+from django_mongo_history.storage.refusals import said_by
 
 logger: Final = logging.getLogger("django_mongo_history")
 
@@ -83,9 +86,11 @@ class ViaBroker:
                 light[encoded[0]] = record
             else:
                 heavy.append(record)
-        if heavy:
-            self.outbox().append(heavy)
+        self._publish(light)
+        if heavy and self._lie_by(heavy):
             self.publisher.announce(self.place, [record.id for record in heavy])
+
+    def _publish(self, light: dict[bytes, VersionRecord]) -> None:
         groups = packed(list(light), self.max_bytes)
         for number, group in enumerate(groups):
             try:
@@ -101,9 +106,18 @@ class ViaBroker:
         if self.when_down == "raise":
             raise StoreError(f"The broker took no message: {error}", store="broker") from error
         if self.when_down == "outbox":
-            self.outbox().append(records)
+            self._lie_by(records)
         else:
             self.store().append(records)
+
+    def _lie_by(self, records: Sequence[VersionRecord]) -> bool:
+        """Put versions into the outbox; into the store itself, and False, where that does not take them."""
+        try:
+            self.outbox().append(records)
+        except (StoreError, PyMongoError):
+            self.store().append(records)
+            return False
+        return True
 
     def settle(self, records: Sequence[VersionRecord], *, is_committed: bool) -> None:
         """The messages have said it."""
@@ -122,8 +136,9 @@ def kept(records: Sequence[VersionRecord], outbox: OpenOutbox) -> str | None:
         if place is None:
             return None
         place.append(records)
-    except StoreError as error:
+    except (StoreError, PyMongoError) as error:  # the driver's own where the outbox was to be made ready
         # Without a traceback, whose causes may say what documents hold.
-        logger.error("%d versions could not be kept in the outbox either: %s", len(records), error)  # noqa: TRY400
+        said = str(error) if isinstance(error, StoreError) else said_by(error)
+        logger.error("%d versions could not be kept in the outbox either: %s", len(records), said)  # noqa: TRY400
         return None
     return place.name

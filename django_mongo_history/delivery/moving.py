@@ -8,7 +8,6 @@ point, and any number may do it at once.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import pymongo
 from bson import ObjectId
 from pymongo.errors import (
     BulkWriteError,
@@ -132,19 +132,25 @@ def receive(depot: Depot, carried: Sequence[bytes]) -> list[ObjectId]:
     return list(refused)
 
 
-def missing(depot: Depot, carried: Sequence[bytes]) -> dict[ObjectId, Packet]:
+def missing(depot: Depot, carried: Sequence[bytes], *, timeout_s: float) -> dict[ObjectId, Packet]:
     """
     Those of these versions, a row each, that are neither stored nor laid aside; those too of which it cannot be told.
 
-    Cost: a question to each store, and one to the dead letters where some are missing. Raises: the driver's errors.
+    Cost: a question for each collection of documents, and one to the dead letters where some are missing, each waited for
+    so long. Raises: the driver's errors.
     """
     left: dict[ObjectId, Packet] = {_field(row, b"_id"): [row] for row in carried}
     for namespace, some in _by_namespace(left).items():
-        with contextlib.suppress(PyMongoError, StoreError):  # a store elsewhere may be away
-            for version_id in depot.store_of(namespace).stored(some):
-                del left[version_id]
-    for version_id in depot.dead_letters.holds(left) if left else ():
-        del left[version_id]
+        try:
+            with pymongo.timeout(timeout_s):
+                found = depot.store_of(namespace).stored(some)
+        except (PyMongoError, StoreError):
+            break  # it lies elsewhere and is away
+        for version_id in found:
+            del left[version_id]
+    with pymongo.timeout(timeout_s):
+        for version_id in depot.dead_letters.holds(left) if left else ():
+            del left[version_id]
     return left
 
 
@@ -239,7 +245,7 @@ def _revived(
     try:
         message = Message.from_json(json.loads(letter.packet[-1]))
         target = depot_of(message.alias, message.database)
-    except ValueError as error:
+    except (ValueError, InvalidName) as error:
         return 0, str(error)
     refused = receive(
         target, message.rows

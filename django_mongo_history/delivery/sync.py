@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from pymongo.errors import OperationFailure, WriteConcernError
+from pymongo.errors import OperationFailure, PyMongoError, WriteConcernError
 
 from django_mongo_history.core.model import VersionRecord, hinted
 from django_mongo_history.delivery import atomic
 from django_mongo_history.delivery.base import Job, Outcome, cluster_time
 from django_mongo_history.errors import DeliveryError, StoreError
+from django_mongo_history.storage.refusals import said_by
 
 logger: Final = logging.getLogger("django_mongo_history")
 
@@ -88,13 +89,14 @@ def _session(job: Job, *, has_sessions: bool) -> Iterator[Any]:
 def _append(job: Job, records: list[VersionRecord], *, raises: bool) -> None:
     try:
         job.destination.append(records)
-    except StoreError as error:
+    except (StoreError, PyMongoError) as error:  # the driver's own where a store was to be made ready
         kept_in = job.destination.keep(records)
         message = _not_stored(job, records, kept_in)
         if raises:
             raise DeliveryError(message, written=True, records=records, kept_in=kept_in) from error
         # Without a traceback, whose causes may say what documents hold.
-        logger.error("%s (%s)", message, error)  # noqa: TRY400
+        said = str(error) if isinstance(error, StoreError) else said_by(error)
+        logger.error("%s (%s)", message, said)  # noqa: TRY400
     job.destination.settle(records, is_committed=True)
 
 

@@ -243,7 +243,9 @@ def test_a_server_without_transactions(
         mongoengine.disconnect("alone")
 
 
-def test_a_store_elsewhere_that_is_away(mongodb: Mongo, celery_app: Celery, queue: redis.Redis) -> None:
+def test_a_store_elsewhere_that_is_away(
+    mongodb: Mongo, celery_app: Celery, queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It cannot be asked: the outbox, which is beside the documents, takes them all."""
     with Standalone() as away:
         uri = f"{away.uri}?serverSelectionTimeoutMS=100"
@@ -251,9 +253,28 @@ def test_a_store_elsewhere_that_is_away(mongodb: Mongo, celery_app: Celery, queu
         with configured(DELIVERY="celery", ALIAS="versions"), tracking(Parcel):
             write("a")
             away.kill()
+            monkeypatch.setattr(copies_module, "_LOOK_S", 0.5)
             depots.copies.look()
             assert (depots.copies.count(), mongodb[OUTBOX].count_documents({})) == (0, 1)
     mongoengine.disconnect("versions")
+
+
+def test_the_end_of_a_process_does_not_wait_for_a_server_that_hangs(
+    celery_app: Celery, queue: redis.Redis, caplog: Any
+) -> None:
+    """It accepts connections and says nothing; without a bound this would wait until it does."""
+    with Standalone() as server:
+        mongoengine.connect("hanging", host=server.uri, alias="alone", **CLIENT_OPTIONS)
+        with configured(DELIVERY="celery"), tracking(InboundParcel):
+            InboundParcel(number=1).save()
+            (node,) = server.nodes
+            node.pause()
+            try:
+                depots.copies.finish(timeout_s=0.3)
+            finally:
+                node.resume()
+        assert "The process ends, and 1 versions are with the broker alone" in caplog.text
+        mongoengine.disconnect("alone")
 
 
 @pytest.mark.parametrize("confirm_after_s", [30.0, None])

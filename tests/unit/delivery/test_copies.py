@@ -29,7 +29,7 @@ class Stores:
         self.asked = threading.Semaphore(0)
         self.threads: set[str] = set()
 
-    def __call__(self, place: Place, rows: Sequence[bytes]) -> None:
+    def __call__(self, place: Place, rows: Sequence[bytes], _timeout_s: float) -> None:
         self.threads.add(threading.current_thread().name)
         self.asked.release()
         assert self.answers.wait(PATIENCE_S)
@@ -141,7 +141,7 @@ def test_what_cannot_be_looked_at_is_kept_on_in_its_order(stores: Stores, caplog
 def test_one_place_that_cannot_be_looked_at_does_not_stop_the_others() -> None:
     seen: list[Place] = []
 
-    def secure(place: Place, _rows: Sequence[bytes]) -> None:
+    def secure(place: Place, _rows: Sequence[bytes], _timeout_s: float) -> None:
         if place == SHOP:
             raise OSError
         seen.append(place)
@@ -262,7 +262,7 @@ def test_a_context_of_the_callers_is_none_of_theirs(monkeypatch: pytest.MonkeyPa
 
     bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="nothing")
     seen: list[str] = []
-    copies = Copies(lambda _place, _rows: seen.append(bound.get()))
+    copies = Copies(lambda _place, _rows, _timeout_s: seen.append(bound.get()))
     copies.after_s = 30.0
     bound.set("a transaction")
     copies.keep(SHOP, (b"1",))
