@@ -22,6 +22,7 @@ from typing import Any
 
 import mongoengine
 import pytest
+import redis
 from mongoengine.errors import MongoEngineException
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -32,7 +33,8 @@ from django_mongo_history.core.identity import id_bytes
 from django_mongo_history.errors import BrokenChainError
 from tests import every_kind
 from tests.every_kind import CalledOffError, Depot, Kind, OtherParcel, Parcel, World, dealt
-from tests.judge import RAW, configured, tracking
+from tests.fault.delivery_load import await_empty, flush, waiting
+from tests.judge import PLACES, RAW, configured, tracking
 
 ROUNDS = int(os.environ.get("TEST_EXAMPLES", "1"))
 WRITERS = 3
@@ -81,14 +83,20 @@ class Witness:
             self.steps.append(Step(kind, copies(), inside, self._new_versions(), error))
 
     def _new_versions(self) -> dict[Name, list[Any]]:
-        rows = mongoengine.get_db()["document_history"].with_options(codec_options=values.EXACT)
         found: dict[Name, list[Any]] = {}
-        for row in rows.find({}, {"collection": 1, "document_id": 1}).sort("_id", 1):
-            if row["_id"] not in self.seen:
-                self.seen.add(row["_id"])
-                name = row["collection"].partition(".")[2], values.encode_value(row["document_id"])
-                found.setdefault(name, []).append(row["_id"])
+        for version_id, name in sorted(recorded(*PLACES), key=lambda one: one[0]):
+            if version_id not in self.seen:
+                self.seen.add(version_id)
+                found.setdefault(name, []).append(version_id)
         return found
+
+
+def recorded(*places: str) -> Iterator[tuple[Any, Name]]:
+    """The versions that lie there: id and document."""
+    for place in places:
+        rows = mongoengine.get_db()[place].with_options(codec_options=values.EXACT)
+        for row in rows.find({"at": {"$exists": True}}, {"collection": 1, "document_id": 1}):
+            yield row["_id"], (row["collection"].partition(".")[2], values.encode_value(row["document_id"]))
 
 
 def attempted(kind: Kind, world: World) -> Exception | None:
@@ -200,12 +208,21 @@ MODES = {
     "sync": ("sync", "sync"),
     "mixed": ("atomic", "sync"),
     "standalone": ("auto", "auto"),
+    "outbox": ("outbox", "outbox"),
+    "celery": ("celery", "celery"),
+    "queued": ("outbox", "celery"),
 }
+QUEUED = ("outbox", "celery", "queued")
 
 
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
+    """`outbox` leaves its versions there, where readers find them; the tasks of `celery` and `queued` run at once."""
     request.getfixturevalue("standalone_mongodb" if request.param == "standalone" else "mongodb")
+    if request.param in QUEUED:
+        request.getfixturevalue("celery_app")
+    if request.param in ("celery", "queued"):
+        request.getfixturevalue("eager_tasks")
     return str(request.param)
 
 
@@ -250,12 +267,26 @@ def test_step_by_step(mode: str, seed: int) -> None:
         check_kinds(witness.steps, kinds)
         for name in names_of(witness.steps):
             check_history(witness.steps, name, knows_all=True)
+        assert (mode == "outbox") == bool(waiting())
+        if waiting():
+            flush()
+            for name in names_of(witness.steps):
+                check_history(witness.steps, name, knows_all=True)
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 @pytest.mark.parametrize(
     ("mode", "snapshot_every"),
-    [("atomic", 1), ("atomic", 20), ("sync", 20), ("mixed", 20), ("standalone", 1)],
+    [
+        ("atomic", 1),
+        ("atomic", 20),
+        ("sync", 20),
+        ("mixed", 20),
+        ("standalone", 1),
+        ("outbox", 20),
+        ("celery", 1),
+        ("queued", 20),
+    ],
     indirect=["mode"],
 )
 def test_step_by_step_with_writes_past_the_tracker(mode: str, snapshot_every: int, seed: int) -> None:
@@ -271,13 +302,22 @@ def test_step_by_step_with_writes_past_the_tracker(mode: str, snapshot_every: in
         together(write, worlds(mode, 1000 + seed)[:2])
         check_kinds(witness.steps, kinds)
         for name in names_of(witness.steps):
-            check_history(witness.steps, name, knows_all=snapshot_every == 1, knows_order=mode == "atomic")
+            check_history(
+                witness.steps, name, knows_all=snapshot_every == 1, knows_order=mode in ("atomic", "outbox")
+            )
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
-@pytest.mark.parametrize("mode", ["atomic", "sync", "mixed"])
-def test_all_at_once(mongodb: Database, mode: str, seed: int) -> None:
-    """Writers that collide all the time leave histories without gaps, and of what failed there is nothing."""
+@pytest.mark.parametrize("mode", ["atomic", "sync", "mixed", *QUEUED])
+def test_all_at_once(mongodb: Database, mode: str, seed: int, request: pytest.FixtureRequest) -> None:
+    """
+    Writers that collide all the time leave histories without gaps, and of what failed there is nothing.
+
+    What is queued is stored by two workers at the writers' heels.
+    """
+    if mode in QUEUED:
+        worker = request.getfixturevalue("worker")
+        workers = [worker(), worker()]
     kinds = [*every_kind.RECORDED, *NO_WAY]
     with tracked(mode):
         done: Counter[str] = Counter()
@@ -291,14 +331,14 @@ def test_all_at_once(mongodb: Database, mode: str, seed: int) -> None:
                 done[kind.__name__] += error is None or kind in every_kind.ENDING_IN_ERRORS
 
         together(write, worlds(mode, 2000 + seed))
+        if mode in QUEUED:
+            with redis.Redis.from_url(request.getfixturevalue("broker_url")) as client:
+                await_empty(client, workers)
+            flush()
         now = copies()
-        rows = mongoengine.get_db()["document_history"].with_options(codec_options=values.EXACT)
-        recorded = {
-            (row["collection"].partition(".")[2], values.encode_value(row["document_id"]))
-            for row in rows.find({}, {"collection": 1, "document_id": 1})
-        }
-        assert now.keys() <= recorded
-        for name in recorded:
+        names = {name for _version_id, name in recorded("document_history")}
+        assert now.keys() <= names
+        for name in names:
             found = list(history_of(Parcel if name[0] == "parcel" else Depot, values.decode_value(*name[1])))
             assert found[0].operation == "create"
             assert not [v for v in found if v.operation in ("external", "baseline")]
