@@ -93,9 +93,12 @@ def _put_missing(place: Place, carried: Sequence[bytes], timeout_s: float) -> li
     missing = moving.missing(_depot(database, outbox, stores.plain), carried, timeout_s=timeout_s)
     if not missing:
         return []
+    home = database.client[outbox.name.partition(".")[0]]
     with pymongo.timeout(timeout_s):
-        if not database.list_collection_names():
-            logger.warning("%s has been dropped, and %d versions on their way with it", name, len(missing))
+        if not home.list_collection_names(authorizedCollections=True):
+            logger.warning(
+                "%s has been dropped, and %d versions on their way with it", home.name, len(missing)
+            )
             return []
         of(alias, name).outbox.put([row for packet in missing.values() for row in packet])
     logger.info(

@@ -73,6 +73,7 @@ class Copies:
         self._one_look: threading.Lock
         self._kept: deque[_Copy]
         self._size: int
+        self._under_way: int
         self._pause_s: float
         self._rests_until: float
         self._thread: threading.Thread | None
@@ -111,7 +112,7 @@ class Copies:
         finally:
             if is_alone:
                 self._one_look.release()
-        left = self.count()
+        left = self.count() + (0 if is_alone else self._under_way)
         if left:
             logger.error("The process ends, and %d versions are with the broker alone.", left)
 
@@ -175,14 +176,16 @@ class Copies:
         for copy in taken:
             by_place.setdefault(copy.place, []).append(copy)
         for place, copies in by_place.items():
+            rows = [row for copy in copies for row in copy.rows]
+            self._under_way = len(rows)
             try:
                 # In an empty context: a transaction that the caller has bound to this one is none of this.
-                rows = [row for copy in copies for row in copy.rows]
                 contextvars.Context().run(self._secure, place, rows, timeout_s)
             except Exception as error:  # noqa: BLE001 - servers that are away, connections that have been closed
                 self._put_back(copies, error)
             else:
                 self._pause_s = _FIRST_PAUSE_S
+            self._under_way = 0
 
     def _put_back(self, copies: Sequence[_Copy], error: Exception) -> None:
         """Keep on what could not be looked at, and rest; the oldest are dropped where that is too much."""
@@ -212,6 +215,7 @@ class Copies:
         self._one_look = threading.Lock()
         self._kept = deque()
         self._size = 0
+        self._under_way = 0
         self._pause_s = _FIRST_PAUSE_S
         self._rests_until = 0.0
         self._thread = None

@@ -289,7 +289,7 @@ def is_passing(error: StoreError) -> bool:
 def _stored(target: MongoStore, packets: Packets) -> dict[ObjectId, str]:
     """The versions that the store refuses: all are tried together, and one by one where that fails."""
     try:
-        target.append_rows([row for packet in packets.values() for row in packet])
+        target.append_rows([row for packet in packets.values() for row in packet], is_moved=True)
     except StoreError as error:
         if is_passing(error):
             raise

@@ -158,6 +158,22 @@ def test_a_database_that_was_dropped_does_not_come_back(mongodb: Mongo, caplog: 
     assert depots.copies.count() == 0
 
 
+def test_versions_that_lie_in_a_database_of_their_own_outlive_that_of_the_documents(
+    mongodb: Mongo, queue: redis.Redis
+) -> None:
+    audit = mongodb.client[f"{mongodb.name}_audit"]
+    try:
+        with configured(DELIVERY="celery", DATABASE=audit.name), tracking(Parcel):
+            write("a", "b")
+            run("history_indexes")
+            mongodb.client.drop_database(mongodb.name)
+            depots.copies.look()
+            assert audit[OUTBOX].count_documents({}) == 2
+            assert mongodb.name not in mongodb.client.list_database_names()
+    finally:
+        mongodb.client.drop_database(audit.name)
+
+
 @pytest.mark.usefixtures("publishing")
 def test_a_connection_that_was_closed_is_waited_for(mongodb: Mongo, mongodb_uri: str, caplog: Any) -> None:
     write("a")
