@@ -15,14 +15,13 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from django_mongo_history.delivery.forking import begin_anew_in_children
 from django_mongo_history.delivery.publishing import Place
 
 logger: Final = logging.getLogger("django_mongo_history")
@@ -77,8 +76,8 @@ class Copies:
         self._pause_s: float
         self._rests_until: float
         self._thread: threading.Thread | None
-        self._begin()
-        _all.add(self)
+        self.begin()
+        begin_anew_in_children(self)
 
     def keep(self, place: Place, rows: tuple[bytes, ...]) -> None:
         """Keep what a broker has just taken. Never raises; the caller waits only where far too much is kept."""
@@ -209,7 +208,7 @@ class Copies:
             logger.error("%d of them are with the broker alone now: no more can be kept.", dropped)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Also after a fork: what is kept is the parent's, and so is the thread."""
         self._changed = threading.Condition()
         self._one_look = threading.Lock()
@@ -219,15 +218,3 @@ class Copies:
         self._pause_s = _FIRST_PAUSE_S
         self._rests_until = 0.0
         self._thread = None
-
-
-_all: Final[weakref.WeakSet[Copies]] = weakref.WeakSet()
-
-
-def _begin_anew() -> None:
-    for copies in list(_all):
-        copies._begin()  # noqa: SLF001 - this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from bson import ObjectId
 
+from django_mongo_history.delivery.forking import begin_anew_in_children
 from django_mongo_history.delivery.messages import Message
 
 logger: Final = logging.getLogger("django_mongo_history")
@@ -80,8 +79,8 @@ class Publisher:
         self._names: dict[Place, list[ObjectId]]
         self._down_until: float
         self._last_error: str
-        self._begin()
-        _publishers.add(self)
+        self.begin()
+        begin_anew_in_children(self)
 
     @property
     def is_inline(self) -> bool:
@@ -210,7 +209,7 @@ class Publisher:
         self._down_until = self._clock() + PAUSE_S
         raise BrokerError(text) from cause
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Also after a fork: threads do not come along, and another thread may have held the lock in that moment."""
         self._lock = threading.Lock()
         self._queue = queue.SimpleQueue()
@@ -219,15 +218,3 @@ class Publisher:
         self._names = {}
         self._down_until = 0.0
         self._last_error = ""
-
-
-_publishers: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
-
-
-def _begin_anew() -> None:
-    for publisher in list(_publishers):
-        publisher._begin()  # noqa: SLF001 - this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)

@@ -9,14 +9,15 @@ from typing import Any, Self
 from bson import ObjectId
 
 from django_mongo_history import reading
-from django_mongo_history.core.model import Context, Operation, RequestRef, TaskRef, UserRef, VersionRecord
+from django_mongo_history.core.model import Context, Operation, VersionRecord
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.errors import VersionNotFoundError
 from django_mongo_history.query.sources import Sources
+from django_mongo_history.query.who import ContextFacts
 from django_mongo_history.reading import DocumentHistory, Source, read_document
 
 
-class VersionFacts:
+class VersionFacts(ContextFacts):
     """
     One version of one document, found by its stored record or by its place in the document's history.
 
@@ -87,34 +88,6 @@ class VersionFacts:
     def is_derived(self) -> bool:
         """Whether readers derived it and nobody stored it."""
         return self._record is None and self._chain.steps[self.index].entry is None
-
-    @property
-    def user(self) -> UserRef | None:
-        """The user behind it as plain values (`pk`, `label`, `model`)."""
-        return self._context.user
-
-    @property
-    def remote_addr(self) -> str | None:
-        return self._context.remote_addr
-
-    @property
-    def reason(self) -> str | None:
-        return self._context.reason
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """A private copy."""
-        return deepcopy(dict(self._context.extra))
-
-    @property
-    def request(self) -> RequestRef | None:
-        """The HTTP request that it was made in: id, method, path."""
-        return self._context.request
-
-    @property
-    def task(self) -> TaskRef | None:
-        """The Celery task that made it: id and name."""
-        return self._context.task
 
     @property
     def revert_of(self) -> Any:

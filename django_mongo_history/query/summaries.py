@@ -10,10 +10,11 @@ from typing import Any
 from bson import ObjectId
 
 from django_mongo_history import documents
-from django_mongo_history.core.model import Context, RequestRef, TaskRef, UserRef
+from django_mongo_history.core.model import Context
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.query.records import drops_of, summaries_of
 from django_mongo_history.query.sources import Sources
+from django_mongo_history.query.who import ContextFacts
 from django_mongo_history.revert import Drop
 from django_mongo_history.storage.base import Query, Summary
 
@@ -72,7 +73,7 @@ def read_told(sources: Sources, ids: Sequence[ObjectId]) -> dict[ObjectId, Told]
     return found
 
 
-class ChangesetFacts:
+class ChangesetFacts(ContextFacts):
     """
     A changeset by its id. What it says is read when it is asked for; of changesets that were found together it is read
     for many of them at once, and kept.
@@ -89,34 +90,6 @@ class ChangesetFacts:
     def id(self) -> ObjectId:
         """Identity: the same for all versions of the changeset."""
         return self._id
-
-    @property
-    def user(self) -> UserRef | None:
-        """Who made it, by its first version; None where nobody is known or it wrote nothing."""
-        return self._context.user
-
-    @property
-    def remote_addr(self) -> str | None:
-        return self._context.remote_addr
-
-    @property
-    def reason(self) -> str | None:
-        """Why, by its first version: a `rationale` inside of it may say something else of others."""
-        return self._context.reason
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        return dict(self._context.extra)
-
-    @property
-    def request(self) -> RequestRef | None:
-        """The HTTP request that it was made in: id, method, path."""
-        return self._context.request
-
-    @property
-    def task(self) -> TaskRef | None:
-        """The Celery task that made its first version: id and name. One that a request sent has its own on its versions."""
-        return self._context.task
 
     @property
     def at(self) -> datetime | None:

@@ -16,7 +16,8 @@ from django_mongo_history.core import policy, values
 from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import ABSENT, State
 from django_mongo_history.documents import Parts, Pointer, Reference, Shape
-from django_mongo_history.errors import BrokenChainError, HiddenFieldError, UntrackedFieldError
+from django_mongo_history.errors import HiddenFieldError, UntrackedFieldError
+from django_mongo_history.reading.class_names import stored_class_name
 from django_mongo_history.reading.document import DocumentHistory, prefetch_states
 from django_mongo_history.reading.scanning import scan
 from django_mongo_history.reading.source import Source
@@ -192,11 +193,4 @@ def _name_of(history: DocumentHistory) -> Any:
     """The `_cls` of a document, of a deleted one by its last stored version; ABSENT where there is neither."""
     if history.image is not None:
         return class_name(history.image)
-    for index in reversed(range(len(history.steps))):
-        try:
-            record = history.record(index)
-        except BrokenChainError:
-            continue
-        if record is not None:
-            return record.document_class
-    return ABSENT
+    return stored_class_name(history) or ABSENT

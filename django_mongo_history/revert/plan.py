@@ -24,6 +24,7 @@ from django_mongo_history.core.overlay import AmbiguousListError
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.reading import DocumentHistory, Source, scan
+from django_mongo_history.reading.class_names import stored_class_name
 from django_mongo_history.reading.document import prefetch_states
 from django_mongo_history.revert.drops import Census, Drop, Dropped, Lost, dropped
 from django_mongo_history.revert.goals import GivenState, Goal, ObstacleError, StateAt, Target, Without
@@ -315,14 +316,7 @@ def _is_ours(source: Source, history: DocumentHistory) -> bool:
 def _stored_class(source: Source, history: DocumentHistory) -> str | None:
     if not documents.uses_class_names(source.tracked.document_class):
         return None
-    for index in reversed(range(len(history.steps))):
-        try:
-            record = history.record(index)
-        except BrokenChainError:
-            continue
-        if record is not None:
-            return record.document_class
-    return None
+    return stored_class_name(history)
 
 
 def _is_new(history: DocumentHistory, seen: set[tuple[str, bytes]]) -> bool:
