@@ -107,7 +107,7 @@ class _History:
     def write(self) -> None:
         """The rows of all versions, then the indexes, and the documents as they are at last."""
         from django_mongo_history.storage import rows
-        from django_mongo_history.storage.mongo import INDEXES
+        from django_mongo_history.storage.indexes import INDEXES
 
         stored = mongoengine.get_db()[HISTORY]
         live = mongoengine.get_db()["bench_parcels"]

@@ -55,7 +55,7 @@ def set_up_django(*, apps: Sequence[str] = (), **more: Any) -> None:
 
 def history_with_indexes(name: str = HISTORY) -> Any:
     """An empty collection with the indexes of our history, whatever was there."""
-    from django_mongo_history.storage.mongo import INDEXES
+    from django_mongo_history.storage.indexes import INDEXES
 
     collection = mongoengine.get_db()[name]
     collection.drop()

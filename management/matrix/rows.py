@@ -76,6 +76,7 @@ EVERYTHING = Part(
             "tests/unit/management",
             f"{INTEGRATION}/test_celery_parts.py",
             f"{INTEGRATION}/test_demo.py",
+            f"{INTEGRATION}/test_dividing.py",
             f"{INTEGRATION}/test_management.py",
             f"{INTEGRATION}/test_servers.py",
         ),

@@ -393,6 +393,7 @@ def test_facts_of_many_are_read_at_once_and_hold_no_states(mongodb_uri: str) -> 
             assert not any("patch" in str(event.command) for event in commands.sent)
     finally:
         mongoengine.get_db().client.drop_database(name)
+        mongoengine.disconnect()
 
 
 def test_a_class_that_is_tracked_no_more_has_its_changesets_still(clock: Clock) -> None:
