@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from django.core.exceptions import PermissionDenied
+from django.contrib.auth import get_permission_codename, get_user_model
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
 from pymongo.errors import InvalidName
@@ -62,6 +63,16 @@ class Access:
         """Raises: PermissionDenied."""
         if not self.may(action, subject):
             raise PermissionDenied
+
+    def sees_users(self) -> bool:
+        """Whether the user may know whom there is to log in: what the admin asks before it lists users."""
+        user: Any = self.request.user
+        try:
+            options: Any = get_user_model()._meta  # noqa: SLF001 - Django's own name for it
+            names = [get_permission_codename(action, options) for action in ("view", "change")]
+            return any(user.has_perm(f"{options.app_label}.{name}") for name in names)
+        except (ImproperlyConfigured, AttributeError):  # users of another kind than Django's
+            return bool(getattr(user, "is_superuser", False))
 
     # -- documents -----------------------------------------------------------------------------------------------------
 

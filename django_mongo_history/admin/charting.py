@@ -14,9 +14,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from django_mongo_history.admin.access import Access
-from django_mongo_history.admin.filters import Search
+from django_mongo_history.admin.labels import OPERATIONS
 from django_mongo_history.admin.listing import read_heads
-from django_mongo_history.admin.rows import OPERATIONS
+from django_mongo_history.admin.searching import Search
 from django_mongo_history.core.model import Operation
 
 MOST: Final = 50_000

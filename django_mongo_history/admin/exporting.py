@@ -14,9 +14,10 @@ from pymongo.errors import ExecutionTimeout
 
 from django_mongo_history.admin import values
 from django_mongo_history.admin.access import EXPORT, Access
-from django_mongo_history.admin.filters import Search, too_long
+from django_mongo_history.admin.diffs import record_changes, summary_of
+from django_mongo_history.admin.labels import class_label
 from django_mongo_history.admin.listing import Found, read_page
-from django_mongo_history.admin.rows import class_label, record_changes, summary_of
+from django_mongo_history.admin.searching import Search, too_long
 from django_mongo_history.core.model import ABSENT, HIDDEN, Change, VersionRecord
 from django_mongo_history.core.values import RawValue
 from django_mongo_history.errors import BrokenChainError
@@ -29,9 +30,20 @@ COLUMNS: Final = (
     "changes",
 )  # fmt: skip
 JSON: Final = json_util.CANONICAL_JSON_OPTIONS.with_options(uuid_representation=0)
-_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What spreadsheets take for the beginning of a formula."""
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_SIGNS: Final = r"=+\-@＝＋－＠﹦﹢﹣﹫−"
+"""What spreadsheets take for the beginning of a formula, in each width that one of them reads as the same."""
+_DROPPED: Final = r"\s\"\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff"
+"""What one or another of them drops before it: white space, quotes, control characters, characters without a width."""
+_BEGINS: Final = re.compile(rf"[\x00-\x1f\x7f-\x9f]|[{_DROPPED}]*[{_SIGNS}]")
+_AFTER_SEPARATOR: Final = re.compile(
+    # The whole run is matched, formula or not, so that no character is looked at twice.
+    rf"([;|\x00-\x1f\x85\u2028\u2029])([;|{_DROPPED}]*)([{_SIGNS}])?"
+)
+"""
+The same within a cell, behind what ends a cell elsewhere: in many countries a semicolon does, where commas are in
+numbers, and there the quotes around a cell are not seen. Commas end none: where they would, the quotes are seen.
+"""
 
 
 class _Echo:
@@ -71,11 +83,11 @@ def _found(access: Access, search: Search) -> Iterator[Found | str]:
 
 def as_csv(found: Iterable[Found | str]) -> Iterator[str]:
     """
-    A line for each version; texts that a spreadsheet would take for a formula begin with an apostrophe. What is missing
-    is said in the column `summary` of a line that is empty otherwise.
+    A line for each version, every cell of it in quotes; before what a spreadsheet would take for a formula stands an
+    apostrophe. What is missing is said in the column `summary` of a line that is empty otherwise.
     """
-    writer = csv.writer(_Echo())
-    yield "\ufeff" + writer.writerow(COLUMNS)
+    yield "\ufeff" + csv.writer(_Echo()).writerow(COLUMNS)
+    writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
     for one in found:
         cells = (
             [one if name == "summary" else "" for name in COLUMNS] if isinstance(one, str) else _cells(*one)
@@ -100,8 +112,29 @@ FORMATS: Final[dict[str, tuple[Callable[[Iterable[Found | str]], Iterator[str]],
 
 
 def guarded(text: str) -> str:
-    """A cell that no spreadsheet calculates."""
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+    """
+    A cell that no spreadsheet calculates, nor any part of it, wherever it thinks that cells end. Numbers stay as they are.
+
+    Source: OWASP on CSV injection, and what its list leaves to the program that reads the file.
+    """
+    if _NUMBER.fullmatch(text):
+        return text
+    inside = _AFTER_SEPARATOR.sub(_quoted, text)
+    return f"'{inside}" if _BEGINS.match(text) else inside
+
+
+def _quoted(found: re.Match[str]) -> str:
+    separator, rest, sign = found.groups()
+    if not sign:
+        return found[0]
+    return f"{separator}'{rest}'{sign}" if rest else f"{separator}'{sign}"
+
+
+def _guarded_json(text: str) -> str:
+    """The same of JSON, which says the same when it is read: a sign is spelled by its number."""
+    return _AFTER_SEPARATOR.sub(
+        lambda found: f"{found[1]}{found[2]}\\u{ord(found[3]):04x}" if found[3] else found[0], text
+    )
 
 
 def _cells(source: Source, record: VersionRecord) -> list[str]:
@@ -122,7 +155,9 @@ def _cells(source: Source, record: VersionRecord) -> list[str]:
         problem or summary_of(source, record.operation, changes or []),
         ""
         if changes is None
-        else json_util.dumps([_change(one) for one in changes], json_options=JSON, ensure_ascii=False),
+        else _guarded_json(
+            json_util.dumps([_change(one) for one in changes], json_options=JSON, ensure_ascii=False)
+        ),
     ]
 
 

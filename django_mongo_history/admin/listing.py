@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
 from bson import ObjectId
 
 from django_mongo_history.admin.access import VIEW, Access
+from django_mongo_history.admin.places import Place, place_text, read_place, sealed_place
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.query.records import records_of, stores_of
@@ -24,9 +24,7 @@ _ROUNDS: Final = 20
 """How often a page is filled up where a scope leaves rows out, before it is shown with what there is."""
 _MOST_UNREADABLE: Final = 10_000
 """Rows that cannot be read beside those of one round, beyond which no more is looked for."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-Place = tuple[datetime, ObjectId]
 Found = tuple[Source, VersionRecord]
 
 
@@ -65,10 +63,10 @@ def read_page(
     seen = seen[:size]
     if is_back:
         seen.reverse()
-    first = place_text(seen[0][1]) if seen else newer_than or older_than
-    last = place_text(seen[-1][1]) if seen else older_than or newer_than
-    if end is not None and not is_back:
-        last = end
+    first = _place_of(seen[0]) if seen else newer_than or older_than
+    last = _place_of(seen[-1]) if seen else older_than or newer_than
+    if end is not None:
+        first, last = (end, last) if is_back else (first, end)
     return Pages(
         seen,
         newer=first if (has_more if is_back else place is not None) else "",
@@ -86,7 +84,7 @@ def _filled(
     newest_first: bool,
     problems: list[str],
 ) -> tuple[list[Found], str | None]:
-    """`size` + 1 rows that the user may see; and where the search was given up, if it was."""
+    """`size` + 1 rows that the user may see; and where the search was given up, if it was: at one that they may not see."""
     seen: list[Found] = []
     limit = size + 1
     for _round in range(_ROUNDS):
@@ -102,7 +100,11 @@ def _filled(
         if len(batch) < limit or len(seen) >= limit:
             return seen, None
         place = batch[-1][1].at, batch[-1][1].id
-    return seen, None if place is None else _text(*place)
+    return seen, None if place is None else sealed_place(*place)
+
+
+def _place_of(found: Found) -> str:
+    return place_text(found[1].at, found[1].id)
 
 
 def _batch(access: Access, queries: Sequence[Query], limit: int) -> tuple[list[Found], list[str]]:
@@ -142,25 +144,3 @@ def read_heads(access: Access, queries: Sequence[Query], *, most: int) -> Iterat
 
 def _sees_head(access: Access, near: Source, head: Head) -> bool:
     return access.sees(access.sources.of_stored(head.document_class, head.collection, near), head.document_id)
-
-
-def place_text(record: VersionRecord) -> str:
-    """Where a version stands in the list, for addresses."""
-    return _text(record.at, record.id)
-
-
-def _text(at: datetime, version_id: ObjectId) -> str:
-    return f"{(at - _EPOCH) // timedelta(milliseconds=1)}-{version_id}"
-
-
-def read_place(text: str) -> Place | None:
-    """The reverse; None for an empty text. Raises: ValueError for what is no place."""
-    if not text:
-        return None
-    milliseconds, dash, name = text.rpartition("-")
-    if not dash or not ObjectId.is_valid(name):
-        raise ValueError(f"{text!r} is no place in a list")
-    try:
-        return _EPOCH + timedelta(milliseconds=int(milliseconds)), ObjectId(name)
-    except OverflowError as error:
-        raise ValueError(f"{text!r} is no place in a list") from error

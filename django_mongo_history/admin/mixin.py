@@ -21,6 +21,8 @@ from django_mongo_history.errors import NotTrackedError
 
 MOST_SELECTED: Final = 100
 """Documents of one action: their keys travel in an address."""
+LONGEST_ADDRESS: Final = 4000
+"""Characters of an address that servers take: some have their limit a little above it."""
 
 
 class HistoryAdminMixin:
@@ -58,8 +60,12 @@ class HistoryAdminMixin:
             )
             return None
         name = documents.class_name_of(self.model)
-        return HttpResponseRedirect(
-            Addresses(self.history_site).of("revert_documents", quote(name), key=keys)
-        )
+        address = Addresses(self.history_site).of("revert_documents", quote(name), key=keys)
+        if len(address) > LONGEST_ADDRESS:
+            messages.error(
+                request, _("The ids of the selected documents are too long for an address: select fewer.")
+            )
+            return None
+        return HttpResponseRedirect(address)
 
     revert_to_moment.short_description = gettext_lazy("Revert selected documents to a moment")  # type: ignore[attr-defined]

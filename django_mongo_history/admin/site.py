@@ -15,7 +15,17 @@ from django.urls import URLPattern, path
 
 from django_mongo_history.admin.addresses import PREFIX
 from django_mongo_history.admin.scope import HistorySubject
-from django_mongo_history.admin.views import changes, changesets, deleted, documents, reverting
+from django_mongo_history.admin.views import (
+    changes,
+    changesets,
+    comparing,
+    deleted,
+    documents,
+    reverting,
+    states,
+    taking_back,
+    versions,
+)
 from django_mongo_history.admin.views.rendering import READING
 from django_mongo_history.models import History
 
@@ -55,22 +65,22 @@ class HistoryAdmin(admin.ModelAdmin):
             ("", "changelist", changes.changes, READING),
             ("chart/", "chart", changes.chart, READING),
             ("export/", "export", changes.export, READING),
-            ("take-back/", "take_back", reverting.take_back, _WRITING),
+            ("take-back/", "take_back", taking_back.take_back, _WRITING),
             ("deleted/", "deleted_classes", deleted.deleted_classes, READING),
             ("deleted/<str:name>/", "deleted", deleted.deleted, READING),
             ("changeset/<str:changeset_id>/", "changeset", changesets.changeset, READING),
             (
                 "changeset/<str:changeset_id>/take-back/",
                 "take_back_changeset",
-                reverting.take_back_changeset,
+                taking_back.take_back_changeset,
                 _WRITING,
             ),
             ("revert/<str:name>/", "revert_documents", reverting.revert_documents, _WRITING),
             ("document/<str:name>/<str:key>/", "document", documents.document, READING),
-            ("document/<str:name>/<str:key>/compare/", "compare", documents.compare, READING),
-            ("document/<str:name>/<str:key>/state/", "state", documents.state, READING),
+            ("document/<str:name>/<str:key>/compare/", "compare", comparing.compare, READING),
+            ("document/<str:name>/<str:key>/state/", "state", states.state, READING),
             ("document/<str:name>/<str:key>/revert/", "revert", reverting.revert_document, _WRITING),
-            ("document/<str:name>/<str:key>/version/<str:version>/", "version", documents.version, READING),
+            ("document/<str:name>/<str:key>/version/<str:version>/", "version", versions.version, READING),
         ]
         return [
             path(route, self._page(view, methods), name=f"{PREFIX}_{name}")

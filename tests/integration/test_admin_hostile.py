@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, unquote
 
 import mongoengine
 import pytest
+from bson import ObjectId
 from django.contrib.admin import site
 from django.contrib.auth.backends import BaseBackend
+from django.contrib.auth.models import Permission
+from django.db import connection
 from django.http import HttpRequest
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from mongoengine import fields
 
 from django_mongo_history import changeset, history_of, track
 from django_mongo_history import revert as revert_module
 from django_mongo_history.admin import HistoryAdmin, HistorySubject, Scope
+from django_mongo_history.admin.places import read_place, sealed_place
 from django_mongo_history.models import History
-from tests.admin_pages import confirm, page, text_of, user_with
+from tests.admin_pages import client_of, confirm, links, page, text_of, user_with
 from tests.judge import configured, tracking
 
 pytestmark = [pytest.mark.django_db]
@@ -173,6 +181,112 @@ def test_what_a_subclass_hides_by_the_settings_is_hidden_by_every_address(staff:
         ]:
             assert SECRET not in text_of(staff, url), url
         assert SECRET not in exported(staff, "jsonl")
+
+
+# -- where a page ends --------------------------------------------------------------------------------------------------
+
+
+def from_5000_on(request: HttpRequest, scope: Scope) -> Scope:
+    return scope.where(lambda document_class, key: key >= 5000)
+
+
+def places_of(text: str) -> list[str]:
+    """What stands in the links to the pages beside it."""
+    return [unquote(found) for found in re.findall(r'href="\?[^"]*(?:older|newer)=([^"&]*)', text) if found]
+
+
+def test_no_link_says_when_something_out_of_sight_was_written(staff: Client, bank: Any) -> None:
+    """Where a page gives up among versions that may not be seen, the link leads on, and is nothing but a link."""
+    Vault(number=9999, name="first").save()
+    Vault.objects.insert([Vault(number=number, name="a") for number in range(1200)])
+    Vault(number=9998, name="last").save()
+    rows = list(bank["document_history"].find({"document_id": {"$lt": 5000}}, {"at": 1}))
+    milliseconds = {
+        str((row["at"] - datetime(1970, 1, 1, tzinfo=row["at"].tzinfo)) // timedelta(milliseconds=1))
+        for row in rows
+    }
+    with scoped(from_5000_on):
+        seen, steps, url = [], 0, page("changelist")
+        while url:
+            text = text_of(staff, url)
+            seen += re.findall(r"Vault</span> <a[^>]*>(\d+)</a>", text)
+            for place in places_of(text):
+                assert not [row for row in rows if str(row["_id"]) in place], place
+                assert not milliseconds & set(re.findall(r"\d{13}", place)), place
+                opaque = base64.urlsafe_b64decode(place + "==") if "-" not in place[:14] else b""
+                assert not [row for row in rows if row["_id"].binary in opaque], place
+            older = links(text, "mh-older")
+            url = page("changelist") + older[0] if older else ""
+            steps += 1
+        assert seen == ["9998", "9999"]
+        assert steps < 5
+        newer = links(text, "mh-newer")
+        assert newer
+        back = page("changelist") + newer[0]
+        found = []
+        while back and steps < 10:
+            text = text_of(staff, back)
+            found += re.findall(r"Vault</span> <a[^>]*>(\d+)</a>", text)
+            newer = links(text, "mh-newer")
+            back = page("changelist") + newer[0] if newer else ""
+            steps += 1
+        assert found == ["9998"], "the way back gets past them, too"
+
+
+def test_a_place_that_nobody_has_given_out_is_none(staff: Client, bank: Any, settings: Any) -> None:
+    """Neither changed by a character, nor of another site."""
+    place = datetime(2026, 1, 2, tzinfo=UTC), ObjectId()
+    sealed = sealed_place(*place)
+    assert read_place(sealed) == place
+    assert sealed_place(*place) == sealed
+    assert str(place[1]) not in sealed
+    for wrong in (
+        sealed[:-1],
+        sealed + "A",
+        ("A" if sealed[0] != "A" else "B") + sealed[1:],
+        sealed.upper(),
+        "=",
+        "é" * 48,
+    ):
+        assert staff.get(page("changelist"), {"older": wrong}).status_code == 404, wrong
+    settings.SECRET_KEY = "another one"
+    with pytest.raises(ValueError, match="no place"):
+        read_place(sealed)
+
+
+# -- who there is -------------------------------------------------------------------------------------------------------
+
+
+def test_who_may_not_see_users_learns_of_none(bank: Any) -> None:
+    """A name that somebody has and one that nobody has get the same page; the users are not even asked."""
+    user_with(name="boss@example.com")
+    with changeset(user="ann"):
+        three()
+    client = client_of(user_with("view"))
+    pages = []
+    for name in ("boss@example.com", "toss@example.com"):
+        with CaptureQueriesContext(connection) as asked:
+            text = text_of(client, page("changelist"), user=name)
+            export: Any = client.get(page("export"), {"user": name, "format": "csv"})
+        assert export.status_code == 403
+        assert not [one for one in asked.captured_queries if name in one["sql"]]
+        assert "Searched in the last 30 days" in text
+        shown = re.sub('name="csrfmiddlewaretoken" value="[^"]*"', "", text)
+        pages.append(shown.replace(name, "name").replace(quote(name), "name"))
+    assert pages[0] == pages[1]
+    assert count_of(text_of(client, page("changelist"), user="ann")) == 3, "who is named by versions is found"
+
+
+def test_who_may_see_users_finds_them_by_their_index(bank: Any) -> None:
+    """As far back as there are versions: no note."""
+    boss = user_with(name="boss")
+    with changeset(user=boss):
+        three()
+    helper = user_with("view")
+    helper.user_permissions.add(Permission.objects.get(codename="view_user"))
+    text = text_of(client_of(helper), page("changelist"), user="boss")
+    assert count_of(text) == 3
+    assert "Searched in the last" not in text
 
 
 # -- permissions for single documents ----------------------------------------------------------------------------------

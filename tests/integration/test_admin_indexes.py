@@ -13,7 +13,7 @@ from pymongo.monitoring import CommandListener
 
 from django_mongo_history import changeset, history_of
 from django_mongo_history.admin import history_url
-from django_mongo_history.storage.mongo import INDEXES
+from django_mongo_history.storage.indexes import INDEXES
 from tests.admin_pages import links, page, text_of
 from tests.judge import configured, tracking
 

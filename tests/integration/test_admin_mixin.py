@@ -118,16 +118,36 @@ def test_the_action_leads_to_the_page_that_asks_for_the_moment(
 def test_too_many_are_refused(document_admin: Any) -> None:
     """With a message, and nothing else happens."""
     Bollard.objects.insert([Bollard(colour="red") for _ in range(101)])
+    request = listening()
+    assert document_admin.revert_to_moment(request, Bollard.objects) is None
+    assert request.said == ["At most 100 can be selected at once."]
+
+
+def test_an_address_that_is_too_long_is_refused(document_admin: Any) -> None:
+    """Servers take about four thousand characters of one: a hundred ids of the usual kind, and fewer long ones."""
+    document_admin.model = Mooring
+    Mooring.objects.insert([Mooring(name=f"{number}{'x' * 900}") for number in range(5)])
+    request = listening()
+    assert document_admin.revert_to_moment(request, Mooring.objects[:3]).status_code == 302
+    assert document_admin.revert_to_moment(request, Mooring.objects) is None
+    assert request.said == ["The ids of the selected documents are too long for an address: select fewer."]
+    document_admin.model = Bollard
+    Bollard.objects.insert([Bollard(colour="red") for _ in range(100)])
+    response = document_admin.revert_to_moment(request, Bollard.objects)
+    assert len(response["Location"]) < 4000
+
+
+def listening() -> Any:
+    """A request that keeps its messages in `said`."""
     request = request_of()
-    said: list[str] = []
+    request.said = []
 
     class Storage(BaseStorage):
         def add(self, level: int, message: Any, extra_tags: str = "") -> None:
-            said.append(str(message))
+            request.said.append(str(message))
 
     request._messages = Storage(request)
-    assert document_admin.revert_to_moment(request, Bollard.objects) is None
-    assert said == ["At most 100 can be selected at once."]
+    return request
 
 
 def test_plain_code_links_to_a_history(admin_client: Client) -> None:

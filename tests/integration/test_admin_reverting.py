@@ -16,7 +16,7 @@ from mongoengine import fields
 
 from django_mongo_history import changeset, changesets, history_of, track, untrack
 from django_mongo_history.admin import history_url
-from tests.admin_pages import client_of, confirm, hidden_fields, links, page, text_of, user_with
+from tests.admin_pages import check_page, client_of, confirm, hidden_fields, links, page, text_of, user_with
 from tests.judge import configured, tracking
 
 pytestmark = [pytest.mark.django_db]
@@ -379,18 +379,63 @@ def test_the_documents_of_selected_changes_go_back_to_a_moment(staff: Client) ->
     assert "documents of one class" in response.content.decode()
 
 
+def test_the_documents_of_changes_travel_in_no_address(staff: Client) -> None:
+    """Fifty ids of a kilobyte each: from the list to the last page they are in bodies, as many as they are."""
+    names = [f"{number:03d}{'x' * 900}" for number in range(50)]
+    Warden.objects.insert([Warden(name=name, phone="1") for name in names])
+    moment = history_of(Warden, names[0])[0].at
+    assert moment is not None
+    Warden.objects.update(phone="2")
+    wanted = [str(history_of(Warden, name)[1].id) for name in names]
+    response = staff.post(page("take_back"), {"version": wanted, "action": "documents", "preview": "1"})
+    assert response.status_code == 200
+    text = response.content.decode()
+    check_page(text)
+    sent = hidden_fields(text, "mh-revert-form")
+    assert len(sent["key"]) == 50
+    assert '<form method="post"' in text
+    url = page("revert_documents", "Warden")
+    text = staff.post(url, {**sent, "preview": "1", "at": moment.isoformat()}).content.decode()
+    assert "50 documents will be changed" in text
+    assert [len(history_of(Warden, name)) for name in names[:3]] == [2, 2, 2]
+    sent = hidden_fields(text, "mh-confirm-form")
+    response = staff.post(url, {**sent, "confirm": "1", "reason": "r"})
+    assert response.status_code == 302
+    assert len(response["Location"]) < 200
+    assert {one.phone for one in Warden.objects} == {"1"}
+
+
+def test_the_documents_of_too_many_changes_are_refused_with_the_number(staff: Client) -> None:
+    """And those who may not revert learn nothing of numbers."""
+    Warden.objects.insert([Warden(name=str(number)) for number in range(101)])
+    wanted = [str(history_of(Warden, str(number))[0].id) for number in range(101)]
+    sent = {"version": wanted, "action": "documents", "preview": "1"}
+    response = staff.post(page("take_back"), sent, follow=True)
+    assert response.redirect_chain[0][0] == page("changelist")
+    assert "At most 100 can be selected at once" in response.content.decode()
+    viewer = client_of(user_with("view"))
+    assert viewer.post(page("take_back"), sent).status_code == 403
+    keys = {"key": [str(number) for number in range(101)]}
+    assert viewer.get(page("revert_documents", "Warden"), keys).status_code == 403
+    assert (
+        viewer.post(page("take_back"), {"version": [str(ObjectId()) for _ in range(501)]}).status_code == 403
+    )
+
+
 def test_too_many_at_once_are_refused(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a changeset that is too large is left to the command."""
     with changeset() as made:
         Warden.objects.insert([Warden(name=str(number)) for number in range(12)])
     ids = [str(ObjectId()) for _ in range(501)]
-    assert staff.post(page("take_back"), {"version": ids}).status_code == 404
+    response = staff.post(page("take_back"), {"version": ids}, follow=True)
+    assert "At most 500 can be selected at once" in response.content.decode()
     keys = [str(number) for number in range(101)]
-    assert staff.get(page("revert_documents", "Warden"), {"key": keys}).status_code == 404
-    monkeypatch.setattr("django_mongo_history.admin.views.reverting.MOST_OF_A_CHANGESET", 11)
+    response = staff.get(page("revert_documents", "Warden"), {"key": keys}, follow=True)
+    assert "At most 100 can be selected at once" in response.content.decode()
+    monkeypatch.setattr("django_mongo_history.admin.views.taking_back.MOST_OF_A_CHANGESET", 11)
     response = staff.get(page("take_back_changeset", made), follow=True)
     assert "more than 11 versions" in response.content.decode()
-    monkeypatch.setattr("django_mongo_history.admin.views.reverting.MOST_OF_A_CHANGESET", 12)
+    monkeypatch.setattr("django_mongo_history.admin.views.taking_back.MOST_OF_A_CHANGESET", 12)
     assert "12 documents will be deleted" in text_of(staff, page("take_back_changeset", made))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from mongoengine import fields
 
 from django_mongo_history import changeset, history_of
 from django_mongo_history.admin import HistorySubject, Scope, history_url
+from django_mongo_history.admin.exporting import guarded
 from tests.admin_pages import client_of, confirm, page, text_of, user_with
 from tests.judge import configured, tracking
 
@@ -435,21 +438,71 @@ def test_a_long_export_is_streamed(staff: Client, office: Any) -> None:
     assert len({json.loads(line)["id"]["$oid"] for line in lines}) == 1234
 
 
-@pytest.mark.parametrize(
-    "text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")']
-)
-def test_no_cell_is_a_formula(staff: Client, office: Any, text: str) -> None:
-    """Whatever was written where: in ids, names, reasons, addresses."""
-    import csv
-    import io
+BEGINNINGS = [
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t=",
+    "\r=",
+    "\n=",
+    "\x00=",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+    " =",
+    "\xa0=",
+    "\u200b=",
+    "\ufeff=",
+    '"=',
+    "'\t=",
+]
+"""What OWASP names, and what spreadsheets drop before it."""
+BROKEN = [";=", "a;=", "a; =", 'a;"=', "a|@", "a\t+", "a\n-", "a\r\n=", "a\u2028=", ";;=", "a;\t =", "\t"]
+"""What begins a cell for readers that split elsewhere."""
 
+
+@pytest.mark.parametrize("beginning", [*BEGINNINGS, *BROKEN])
+def test_no_cell_is_a_formula(staff: Client, office: Any, beginning: str) -> None:
+    """Whatever was written where, and wherever a spreadsheet's language says that cells end."""
+    text = f"{beginning}HYPERLINK(1)"
     with changeset(user=text, reason=text, remote_addr=text):
-        Person(name=text).save()
-    body = content_of(staff, page("export") + "?format=csv")[1]
-    rows = list(csv.reader(io.StringIO(body.lstrip("\ufeff"), newline="")))
-    assert len(rows) == 2
-    assert not [cell for cell in rows[1] if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
-    assert f"'{text}" in rows[1]
+        Person(name=text, team=text).save()
+    body = content_of(staff, page("export") + "?format=csv")[1].lstrip("\ufeff")
+    for separator in ",;|\t":
+        for row in csv.reader(io.StringIO(body, newline=""), delimiter=separator):
+            assert not [cell for cell in row if begins_formula(cell)], (separator, row)
+    for line in re.split(r"[;|\t]|[\r\n\u2028]+", body):
+        assert not begins_formula(line.lstrip('"')), line
+    exact = json.loads(content_of(staff, page("export") + "?format=jsonl")[1])
+    assert (exact["document_id"], exact["reason"], exact["remote_addr"]) == (text, text, text)
+    (row,) = csv.DictReader(io.StringIO(body, newline=""))
+    assert json.loads(row["changes"]) == exact["changes"], "JSON in a cell says the same as JSON"
+    assert text in [change.get("new") for change in exact["changes"]]
+
+
+def begins_formula(cell: str) -> bool:
+    """Whether a spreadsheet may calculate it: after all that one of them may drop."""
+    dropped = cell.lstrip("".join(map(chr, range(33))) + '\x7f\xa0\u2028\u2029\u200b\ufeff"')
+    return cell[:1] in {"\t", "\r", "\n", "\x00"} or dropped.startswith(tuple("=+-@＝＋－＠"))
+
+
+@pytest.mark.parametrize("text", ["-5", "+49", "-1.5", "a-b", "a = b", "x, -5 %", "1;2", "a;b=c"])
+def test_what_is_no_formula_stays_as_it_is(staff: Client, office: Any, text: str) -> None:
+    """Numbers, and prose."""
+    with changeset(reason=text):
+        Person(name="eve").save()
+    body = content_of(staff, page("export") + "?format=csv")[1].lstrip("\ufeff")
+    (row,) = csv.DictReader(io.StringIO(body, newline=""))
+    assert row["reason"] == text
+
+
+def test_a_long_text_of_separators_costs_what_a_long_text_costs(staff: Client, office: Any) -> None:
+    """Each character is looked at once; were it once for each separator, this would take days."""
+    text = "\t" * 1_000_000
+    assert guarded(text) == f"'{text}"
+    assert guarded(f"{text}=") == f"'\t'{text[1:]}'="
 
 
 def test_a_hidden_value_is_in_no_export(staff: Client, office: Any) -> None:

@@ -15,9 +15,10 @@ from django_mongo_history.admin.access import EXPORT, VIEW, Access, Asked
 from django_mongo_history.admin.addresses import without
 from django_mongo_history.admin.charting import chart_of
 from django_mongo_history.admin.exporting import FORMATS, export_response
-from django_mongo_history.admin.filters import NAMES, FilterForm, Search, search_of, too_long
+from django_mongo_history.admin.filters import NAMES, FilterForm
 from django_mongo_history.admin.listing import Pages, read_page
 from django_mongo_history.admin.rows import row_of_record
+from django_mongo_history.admin.searching import Search, search_of, too_long
 from django_mongo_history.admin.views.rendering import render
 
 PLACES: Final = ("older", "newer")

@@ -15,9 +15,9 @@ from pymongo.errors import ExecutionTimeout
 from django_mongo_history.admin import values
 from django_mongo_history.admin.access import REVERT, VIEW, Access, Asked
 from django_mongo_history.admin.addresses import without
-from django_mongo_history.admin.filters import SEARCH_S, too_long
 from django_mongo_history.admin.listing import Pages, read_page
 from django_mongo_history.admin.rows import row_of_record
+from django_mongo_history.admin.searching import SEARCH_S, too_long
 from django_mongo_history.admin.views.rendering import render
 from django_mongo_history.core.model import Context
 from django_mongo_history.query.records import drops_of

@@ -13,9 +13,11 @@ from django_mongo_history import documents
 from django_mongo_history.admin import values
 from django_mongo_history.admin.access import VIEW, Access, Asked
 from django_mongo_history.admin.addresses import unquoted, without
-from django_mongo_history.admin.filters import Filters, search_of, too_long
+from django_mongo_history.admin.filters import Filters
+from django_mongo_history.admin.labels import class_label
 from django_mongo_history.admin.listing import Found, Pages, read_page
-from django_mongo_history.admin.rows import VersionRow, class_label, row_of_record
+from django_mongo_history.admin.rows import VersionRow, row_of_record
+from django_mongo_history.admin.searching import search_of, too_long
 from django_mongo_history.admin.views.changesets import is_visible
 from django_mongo_history.admin.views.rendering import render
 from django_mongo_history.core import values as exact
