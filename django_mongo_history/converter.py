@@ -4,7 +4,8 @@ What users call to bring an old history along: one class and one source. The com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +14,10 @@ from django.utils import timezone
 
 from django_mongo_history import documents, runtime
 from django_mongo_history.conversion.base import Format, Target
-from django_mongo_history.conversion.checkpoint import SUFFIX, Checkpoint, Identity
+from django_mongo_history.conversion.checkpoint import Checkpoint
 from django_mongo_history.conversion.formats import find_format
 from django_mongo_history.conversion.options import as_text, read_options
+from django_mongo_history.conversion.record import SUFFIX, Identity, Record
 from django_mongo_history.conversion.report import Counts, Named, Report
 from django_mongo_history.conversion.run import CHUNK, PORTION, Progress, Run
 from django_mongo_history.conversion.verifying import verify
@@ -137,10 +139,12 @@ class HistoryConverter:
         try:
             self.format.check()
         except ConversionError as error:
-            if not error.facts.get("is_empty") or self._checkpoint().stored() is None:
+            if not error.facts.get("is_empty") or self._record().stored() is None:
                 raise  # one that was begun may well have emptied its source
-        if not is_restart:
-            self._checkpoint().check(self._beside)
+        if is_restart:
+            self._record().check_above()
+        else:
+            self._record().check(self._beside)
 
     def plan(self, *, is_restart: bool = False) -> Plan:
         """What there is to convert. Cost: all rows are counted. Raises: as `check`."""
@@ -153,13 +157,13 @@ class HistoryConverter:
             options=self._shown_options,
             documents=size.documents,
             rows=size.rows,
-            is_begun=self._checkpoint().stored() is not None,
+            is_begun=self._record().stored() is not None,
             remarks=tuple(self.remarks()),
         )
 
     def status(self) -> Status:
         """How far it is."""
-        stored = self._checkpoint().stored()
+        stored = self._record().stored()
         if stored is None:
             return self._status("not begun", Counts(), options=self._shown_options)
         current = stored["pass"]
@@ -185,7 +189,7 @@ class HistoryConverter:
         Cost: reads all rows and all versions of their documents. Memory: one portion.
         """
         self.check()
-        return verify(self._run(writes=False))
+        return verify(self._run(writes=False), self._converted_ids)
 
     # -- converting ------------------------------------------------------------------------------------------------
 
@@ -223,13 +227,15 @@ class HistoryConverter:
         """
         Forget how far it is, so that the next run goes over everything again. What is stored is not stored twice.
 
-        Where it was begun with other options, the versions that came of it are removed, to be made anew.
+        Where it was begun with other options, the versions that came of it are removed, to be made anew; those of other classes
+        stay. Raises: ConversionError where a class above this one was converted with other options, for its versions these are.
         """
         self.format.check()
-        checkpoint = self._checkpoint()
-        if checkpoint.has_other_options():
+        record = self._record()
+        record.check_above()
+        if record.has_other_options():
             self._remove_versions()
-        checkpoint.restart()
+        record.restart()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +245,7 @@ class HistoryConverter:
 
     def _convert(self, limit: int | None, *, since: datetime | None = None) -> int:
         self.check()
-        self._checkpoint().begin()
+        self._record().begin()
         run = self._run(writes=True)
         self._report = run.report
         self.converted = run.convert(limit, since=since)
@@ -250,17 +256,16 @@ class HistoryConverter:
         return Run(
             self.format,
             self._source,
-            checkpoint=self._checkpoint() if writes else None,
+            checkpoint=Checkpoint(self._record()) if writes else None,
             store=store,
             progress=self._progress,
             portion=PORTION,
         )
 
-    def _checkpoint(self) -> Checkpoint:
+    def _record(self) -> Record:
         # By its name in MongoEngine: a class may move to another module.
-        name = documents.class_name_of(self._source.tracked.document_class)
-        identity = Identity(self.format.name, self.format.place, self._source.namespace, name)
-        return Checkpoint(self._beside_versions(SUFFIX), identity, self._shown_options, now=self._source.now)
+        identity = Identity(self.format.name, self.format.place, self._source.namespace, self._class_name)
+        return Record(self._beside_versions(SUFFIX), identity, self._shown_options, now=self._source.now)
 
     @property
     def _shown_options(self) -> str:
@@ -272,18 +277,29 @@ class HistoryConverter:
         """A collection in the database of the versions, by what is put behind their collection's name."""
         return runtime.current().stores.beside(self._source.collection, suffix)
 
-    def _remove_versions(self) -> None:
-        versions = self._beside_versions("")
-        wanted = {
+    @property
+    def _class_name(self) -> str:
+        return documents.class_name_of(self._source.tracked.document_class)
+
+    @property
+    def _own_versions(self) -> dict[str, Any]:
+        """A query for the versions that came of this conversion, or of one of classes below this one."""
+        return {
             "collection": {"$in": list(self._source.namespaces)},
             "source.format": self.format.name,
             "source.place": self.format.place,
+            "document_class": {"$regex": f"^{re.escape(self._class_name)}(\\.|$)"},
         }
-        grouped = versions.aggregate(
-            [{"$match": wanted}, {"$group": {"_id": "$document_id"}}], allowDiskUse=True
-        )
-        self.format.check_removal(one["_id"] for one in grouped)
-        versions.delete_many(wanted)
+
+    def _converted_ids(self) -> Iterator[Any]:
+        """The keys of the documents of these versions, each once."""
+        grouped = [{"$match": self._own_versions}, {"$group": {"_id": "$document_id"}}]
+        versions = self._beside_versions("")
+        yield from (one["_id"] for one in versions.aggregate(grouped, allowDiskUse=True))
+
+    def _remove_versions(self) -> None:
+        self.format.check_removal(self._converted_ids())
+        self._beside_versions("").delete_many(self._own_versions)
 
     def _status(self, state: str, counts: Counts, *, options: str, **more: Any) -> Status:
         return Status(

@@ -36,7 +36,7 @@ _LONGEST_WAIT_S: Final = 60
 _SURE: Final = {
     "acks_late": True,
     "acks_on_failure": True,
-    "acks_on_timeout": False,  # since Celery 5.7; the next one is what 5.6 knows in their place
+    "acks_on_timeout": False,  # since Celery 5.7; the next one is what those before it know
     "acks_on_failure_or_timeout": False,
     "reject_on_worker_lost": True,
     "ignore_result": True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import mongoengine
@@ -67,6 +68,15 @@ def mongodb(
     monkeypatch.setenv("MONGODB_URI", _with_database(mongodb_uri, name))
     yield from _connected(mongodb_uri, name)
     mongodb_client.drop_database(name)
+
+
+@pytest.fixture
+def roomy(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[None]:
+    """The server of the tests has too small a cache to take 9 MB with its version in one transaction."""
+    set_parameter = partial(mongodb_client.admin.command, "setParameter", 1)
+    set_parameter(wiredTigerEngineRuntimeConfig="cache_size=1GB")
+    yield
+    set_parameter(wiredTigerEngineRuntimeConfig="cache_size=256MB")
 
 
 @pytest.fixture

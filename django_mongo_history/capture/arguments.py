@@ -112,7 +112,7 @@ def _passes(validate: Any, value: Any) -> bool:
 
 def is_document(document: Any) -> bool:
     """Whether the driver takes this for something to insert."""
-    return type(document) is dict or isinstance(document, (MutableMapping, RawBSONDocument))
+    return isinstance(document, (dict, MutableMapping, RawBSONDocument))
 
 
 def is_request(request: Any, *, acknowledged: bool) -> bool:

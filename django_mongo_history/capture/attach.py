@@ -10,8 +10,9 @@ from enum import Enum
 from typing import Any
 
 from django_mongo_history import documents
-from django_mongo_history.capture.collection import RecordingMethods, Subject
+from django_mongo_history.capture.calls import Subject
 from django_mongo_history.capture.drops import Drops
+from django_mongo_history.capture.methods import RecordingMethods
 from django_mongo_history.capture.stamping import plainly, recorded
 from django_mongo_history.delivery.environment import Environment
 

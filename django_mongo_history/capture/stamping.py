@@ -22,7 +22,9 @@ from pymongo.collection import Collection
 
 from django_mongo_history import context
 from django_mongo_history.capture import arguments
-from django_mongo_history.capture.collection import RecordingCollection, RecordingMethods, Subject, recording
+from django_mongo_history.capture.calls import Subject
+from django_mongo_history.capture.collection import RecordingCollection, recording
+from django_mongo_history.capture.methods import RecordingMethods
 from django_mongo_history.capture.strictness import pinned_ids
 from django_mongo_history.core.model import DocumentKey
 from django_mongo_history.core.stamps import Stamp

@@ -88,14 +88,16 @@ class Insert:
 
 def encoded(document: Any, images: Images) -> bytes:
     """A document as the driver sends it; a raw one as it is."""
-    if type(document) is not dict and isinstance(document, RawBSONDocument):  # the second alone is not cheap
+    if not isinstance(document, dict) and isinstance(
+        document, RawBSONDocument
+    ):  # the second alone is not cheap
         return bytes(document.raw)
     return bson.encode(document, codec_options=images.codec_options)
 
 
 def with_id(document: Any) -> Any:
     """The document with an `_id`: as the driver does it, and for raw documents, which it leaves to the server."""
-    if type(document) is dict or not isinstance(document, RawBSONDocument):
+    if isinstance(document, dict) or not isinstance(document, RawBSONDocument):
         if "_id" not in document:
             document["_id"] = ObjectId()
         return document

@@ -88,7 +88,9 @@ def _encode(inherited: Inherited) -> bytes:
 
 def _read(found: Mapping[str, Any]) -> Inherited:
     given = _of(found, "given", list) or []
-    if not all(isinstance(name, str) and name in _GIVABLE for name in given):
+    if not all(
+        type(name) is str and name in _GIVABLE for name in given
+    ):  # BSON's code is a text without a hash
         raise HeaderError("its given is none that is known")
     context = Context(
         user=_part(found, "user", _user),

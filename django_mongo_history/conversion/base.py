@@ -109,9 +109,25 @@ class Target:
         """The database of the documents, the driver's own."""
         return self.source.collection.database
 
+    def policy_of(self, class_name: str | None) -> Policy:
+        """The rules for a document of this `_cls`; None: all that the class and those below it have."""
+        registry = self.source.environment.registry
+        found = None if class_name is None else registry.of_image(class_name, self.document_class)
+        if found is not None:
+            return found.policy
+        policy = self.source.tracked.policy
+        for one in registry:
+            if issubclass(one.document_class, self.document_class):
+                policy = policy.joined(one.policy)
+        return policy
+
     def document_id(self, key: Any) -> Any:
         """A key as the class's documents have it: texts of ObjectIds become ObjectIds where those are its keys."""
         return documents.spelled_id(self.document_class, key)
+
+    def keys_of(self, document_id: Any) -> list[Any]:
+        """The keys that rows of a document may have, whichever are there: all those of which `document_id` makes this one."""
+        return documents.spellings_of(self.document_class, document_id)
 
 
 class Format(ABC):
@@ -198,6 +214,17 @@ class Format(ABC):
         """What a user should know before a run: options that the rows themselves speak against, say."""
         yield from ()
 
+    # -- what rows are called ------------------------------------------------------------------------------------------
+
+    def known_as(self, rows: Sequence[Row], policy: Policy) -> Sequence[Any]:
+        """
+        What these rows, all of one document, were called when they were read under the rules of `policy`, in their order.
+
+        An id of a row is stored, in the clear and in digests: no value that a class hides belongs into it, nor a digest of one.
+        For formats whose rows have no ids of their own, and call them after what they may show.
+        """
+        return [row.id for row in rows]
+
     # -- what of a row is kept where it says more than a version can -------------------------------------------------
 
     def kept(self, row: Row, policy: Policy) -> Any:
@@ -209,6 +236,9 @@ class Format(ABC):
         return row.values if not policy.untracked and not policy.hidden else {"_id": row.id}
 
     # -- work that is left when versions are stored ----------------------------------------------------------------------
+
+    empties_source: ClassVar[bool] = False
+    """Whether rows may be gone because they are converted: then a check finds nothing wrong in that."""
 
     asks: str = ""
     """What the user is asked before a run that changes the source; empty where none does."""

@@ -1,5 +1,5 @@
 """
-How far a conversion is: one document in a collection of its own beside the versions, which no reader of histories looks at.
+How far a conversion is: the passes over its source, and who is at which part of them.
 
 Note [Passes and leases]
 A pass goes through documents in the order of their keys. Whoever takes the next ones moves `upto` behind them and leaves a
@@ -11,37 +11,24 @@ before it began; keys need not ascend for that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
-from contextlib import suppress
-from copy import deepcopy
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from bson import ObjectId
-from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import ReadPreference
-from pymongo.write_concern import WriteConcern
 
 from django_mongo_history.conversion import owners
+from django_mongo_history.conversion.record import Record, Stored
 from django_mongo_history.conversion.report import Counts
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT
-from django_mongo_history.errors import ConversionError
 
-FORMAT: Final = 1
 LEASE_S: Final = 60.0
 """How long a range is left to its owner that gives no sign of life, where it cannot be looked for."""
 
-SUFFIX: Final = "_conversions"
-"""Behind the name of the collection of versions: where this lies."""
-
 _MOST_BAD: Final = 100
 """Bad rows that the record names."""
-
-Stored = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,119 +42,14 @@ class Lease:
     is_taken_over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """
-    Which conversion: format, place of the rows, namespace of the documents, and the class that it is called for, by its name
-    in MongoEngine.
-    """
-
-    format: str
-    place: str
-    target: str
-    document_class: str
-
-    def to_bson(self) -> Stored:
-        return {
-            "format": self.format,
-            "target": self.target,
-            "place": self.place,
-            "document": self.document_class,
-        }
-
-
 class Checkpoint:
-    """The record of one conversion. `options`: as text, they are compared. `now` gives aware moments."""
+    """How far the conversion of a record is. `lease_s`: how long a range is left to whoever gives no sign of life."""
 
-    def __init__(
-        self,
-        collection: Any,
-        identity: Identity,
-        options: str,
-        *,
-        now: Callable[[], datetime],
-        lease_s: float = LEASE_S,
-    ) -> None:
-        self.identity = identity
-        self._options = options
-        self._now = now
+    def __init__(self, record: Record, *, lease_s: float = LEASE_S) -> None:
+        self._record = record
+        self._now = record.now
         self._lease = timedelta(seconds=lease_s)
         self._owner = owners.new_owner()
-        self._rows = collection
-        if isinstance(collection, Collection):
-            self._rows = collection.with_options(
-                codec_options=values.EXACT,
-                read_preference=ReadPreference.PRIMARY,
-                read_concern=ReadConcern("local"),
-                write_concern=WriteConcern("majority"),  # of the project's own, some have no answer
-            )
-
-    # -- the conversion as a whole ---------------------------------------------------------------------------------
-
-    def stored(self) -> Stored | None:
-        """What is stored of it; None where it was never begun."""
-        found = self._rows.find_one({"_id": self.identity.to_bson()})
-        if found is None or isinstance(self._rows, Collection):
-            return None if found is None else dict(found)
-        return values.decode(values.encode(found))  # mongomock gives moments without a zone
-
-    def check(self, beside: frozenset[str] = frozenset()) -> None:
-        """
-        Raises: ConversionError where it was begun with other options, or an unfinished one of the same format and documents
-        reads other rows. `beside`: places that are converted together with this one.
-        """
-        mine = self.stored()
-        if mine is not None and mine["options"] != self._options:
-            raise ConversionError(
-                f"{self._said()} was begun with the options {mine['options']}, and is now asked for with "
-                f"{self._options}. Give the former, or --restart to forget what was done and begin anew.",
-                stored=mine["options"],
-                given=self._options,
-            )
-        for other in self._others():
-            place = other["_id"]["place"]
-            if place not in beside and not _is_done(other):
-                raise ConversionError(
-                    f"{self._said()}: a conversion from {place} is not finished, and now {self.identity.place} is asked "
-                    "for. Finish that one first, or --restart to forget it.",
-                    stored=place,
-                    given=self.identity.place,
-                )
-
-    def has_other_options(self) -> bool:
-        """Whether it was begun with other options: then its versions are not those that would be made now."""
-        mine = self.stored()
-        return mine is not None and mine["options"] != self._options
-
-    def restart(self) -> None:
-        """Forget the conversion, and unfinished ones of other rows of the same format. Versions stay."""
-        for other in self._others():
-            if not _is_done(other):
-                self._rows.delete_one({"_id": other["_id"]})
-        self._rows.delete_one({"_id": self.identity.to_bson()})
-
-    def begin(self) -> Stored:
-        """Make the record where there is none."""
-        found = self.stored()
-        if found is not None:
-            return found
-        with suppress(DuplicateKeyError):  # another run has begun it just now
-            self._rows.insert_one(
-                {
-                    "_id": self.identity.to_bson(),
-                    "conversion": FORMAT,
-                    "options": self._options,
-                    "revision": 0,
-                    "begun_at": self._now(),
-                    "caught_up_to": None,
-                    "pass": None,
-                    "counts": {},
-                    "bad": [],
-                }
-            )
-        found = self.stored()
-        assert found is not None
-        return found
 
     # -- passes ----------------------------------------------------------------------------------------------------
 
@@ -199,7 +81,7 @@ class Checkpoint:
             }
             return record
 
-        current: Stored = self._change(change)["pass"]
+        current: Stored = self._record.change(change)["pass"]
         return current
 
     def take(self, current: Stored, above: Any, upto: Any) -> Lease | None:
@@ -220,7 +102,7 @@ class Checkpoint:
             is_taken = True
             return record
 
-        self._change(change)
+        self._record.change(change)
         return lease if is_taken else None
 
     def take_over(self, held: Container[ObjectId] = ()) -> Lease | None:
@@ -248,8 +130,24 @@ class Checkpoint:
                     return record
             return None
 
-        self._change(change)
+        self._record.change(change)
         return taken
+
+    def split(self, lease: Lease, at: Any) -> Lease:
+        """Keep the part of a range up to a key, and leave what is above it to whoever comes. The same where it was taken over."""
+        kept = Lease(lease.id, lease.above, at, lease.since, is_taken_over=lease.is_taken_over)
+        rest = Lease(ObjectId(), at, lease.upto, lease.since)
+
+        def change(record: Stored) -> Stored | None:
+            for entry in () if record["pass"] is None else record["pass"]["leases"]:
+                if entry["id"] == lease.id:
+                    entry["upto"] = _stored_key(at)
+                    record["pass"]["leases"].append({**self._entry(rest), "until": record["begun_at"]})
+                    return record
+            return None
+
+        self._record.change(change)
+        return kept
 
     def renew(self, lease: Lease) -> bool:
         """Say that the owner is at it; False where the range was taken over."""
@@ -265,7 +163,7 @@ class Checkpoint:
                     return record
             return None
 
-        self._change(change)
+        self._record.change(change)
         return is_mine
 
     def finish(self, lease: Lease, counts: Counts, bad: list[Any], found: int) -> bool:
@@ -288,7 +186,7 @@ class Checkpoint:
             is_mine = True
             return record
 
-        self._change(change)
+        self._record.change(change)
         return is_mine
 
     def release(self) -> None:
@@ -305,7 +203,7 @@ class Checkpoint:
                 entry["until"] = record["begun_at"]
             return record if mine else None
 
-        self._change(change)
+        self._record.change(change)
 
     def end_reading(self, current: Stored) -> None:
         """There are no keys above how far the pass is."""
@@ -322,7 +220,7 @@ class Checkpoint:
             now["is_read"] = True
             return record
 
-        self._change(change)
+        self._record.change(change)
 
     def leave(self, current: Stored) -> Stored | None:
         """End the pass where all of it is done: the pass as it was; None where ranges are still with others."""
@@ -342,7 +240,7 @@ class Checkpoint:
             record["pass"] = None
             return record
 
-        self._change(change)
+        self._record.change(change)
         return ended
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -355,38 +253,6 @@ class Checkpoint:
             "owner": self._owner,
             "until": self._now() + self._lease,
         }
-
-    def _change(self, change: Callable[[Stored], Stored | None]) -> Stored:
-        """The record after a change that was made to what was there: made again where another was faster."""
-        while True:
-            found = self.stored()
-            if found is None:
-                raise ConversionError(f"{self._said()}: its record was removed while it ran. Start it again.")
-            changed = change(deepcopy(found))
-            if changed is None:
-                return found
-            changed["revision"] = found["revision"] + 1
-            guarded = {"_id": self.identity.to_bson(), "revision": found["revision"]}
-            if self._rows.replace_one(guarded, changed).matched_count:
-                return changed
-
-    def _others(self) -> list[Stored]:
-        mine = self.identity.to_bson()
-        found = self._rows.find({"conversion": FORMAT})
-        return [
-            one
-            for one in map(dict, found)
-            if one["_id"] != mine
-            and all(one["_id"].get(name) == mine[name] for name in ("format", "target", "document"))
-        ]
-
-    def _said(self) -> str:
-        return f"The conversion of {self.identity.document_class} from {self.identity.format}"
-
-
-def _is_done(record: Mapping[str, Any]) -> bool:
-    """Whether the first pass is over."""
-    return record["caught_up_to"] is not None
 
 
 def _stored_key(key: Any) -> Any:

@@ -61,6 +61,12 @@ class Facts:
     def __init__(self, given: Given) -> None:
         self._given = given
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where in a row who and why are."""
+        named = (self._given.get(name) for name in ("user_field", "remote_addr_field", "reason_field"))
+        return (*(path for path in named if path is not None), *(self._given.get("extra_fields") or ()))
+
     def context(self, *places: Any) -> Context:
         """Who and why, from the first of these that says it."""
         user = self._first("user_field", places)

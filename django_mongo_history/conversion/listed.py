@@ -3,6 +3,11 @@ Rows that lie in a list: of the tracked document itself, or of one document of a
 
 A row of such a list is what stands in it, the document around it, and its place, oldest first. Lists lose entries at one end
 and get new ones at the other, so rows are not called by their place: an entry's own `_id` is its name, or a digest of it.
+
+Note [Names and what is hidden]
+Names are stored, so whoever reads them could try values until one fits a digest. Where a class hides or leaves out anything, a
+digest is made of what versions show of the entry, and of nothing else; entries that show the same are counted. Rules change:
+so what was stored under others is looked for by the names that it got by those (`Format.known_as`).
 """
 
 from __future__ import annotations
@@ -16,11 +21,12 @@ from typing import Any
 from bson import ObjectId
 
 from django_mongo_history.conversion.facts import at
-from django_mongo_history.conversion.rows import CollectionReader, Row, Rows, Size
+from django_mongo_history.conversion.rows import CollectionReader, Row, Rows, Size, exact_name
 from django_mongo_history.core import values
 from django_mongo_history.core.model import ABSENT, State
 
 Explode = Callable[[Row], list[Row]]
+Shown = Callable[[Row], Any]
 
 
 class ListReader:
@@ -61,6 +67,10 @@ class ListReader:
     def changed(self, since: datetime) -> Iterator[Any]:
         return self._inner.changed(since)
 
+    @property
+    def mixes_keys(self) -> bool:
+        return self._inner.mixes_keys
+
     def size(self) -> Size:
         length = {"$cond": [{"$isArray": f"${self._list_field}"}, {"$size": f"${self._list_field}"}, 1]}
         pipeline: list[dict[str, Any]] = [
@@ -75,26 +85,46 @@ class ListReader:
         return Rows(rows.key, [entry for row in rows.rows for entry in self._explode(row)], rows.size)
 
 
-def entries_of(row: Row, list_field: str, *, key: Any, is_newest_first: bool = False) -> list[Row] | None:
+def entries_of(
+    row: Row, list_field: str, *, key: Any, is_newest_first: bool = False, shown: Shown | None = None
+) -> list[Row] | None:
     """
     The entries of a document's list as rows, oldest first; None where there is no list.
 
     Their values: `entry`, `around` (the document without the list) and `index`, counted from the oldest. `key`: what the document
-    is called; an entry that has that as its `_id` is a copy of the document and not called so itself.
+    is called; an entry that has that as its `_id` is a copy of the document and not called so itself. `shown`: as for `names_of`.
     """
     found = at(row.values, list_field)
     if not isinstance(found, list):
         return None
     around = without(row.values, list_field)
     ordered = found[::-1] if is_newest_first else found
+    rows = [
+        Row([row.id], {"index": index, "entry": entry, "around": around})
+        for index, entry in enumerate(ordered)
+    ]
+    names = names_of(rows, key=key, shown=shown)
+    return [one._replace(id=name) for one, name in zip(rows, names, strict=True)]
+
+
+def names_of(rows: Sequence[Row], *, key: Any, shown: Shown | None) -> list[Any]:
+    """
+    What entries are called, all of one list at least, oldest first: each begins with the id of the document around it.
+
+    `shown`: what of an entry its digest is made of, see Note [Names and what is hidden]; None: all of it.
+    """
     seen: Counter[Any] = Counter()
-    rows: list[Row] = []
-    for index, entry in enumerate(ordered):
-        name = own_id(entry, key) or _digest(entry)
-        seen[name] += 1
-        row_id = [row.id, name] if seen[name] == 1 else [row.id, name, seen[name]]
-        rows.append(Row(row_id, {"index": index, "entry": entry, "around": around}))
-    return rows
+    names: list[Any] = []
+    for row in rows:
+        if not isinstance(row.id, list):  # a row of its own
+            names.append(row.id)
+            continue
+        home, entry = row.id[0], row.values["entry"]
+        name = own_id(entry, key) or _digest(entry if shown is None else shown(row))
+        place = (exact_name(home), name)
+        seen[place] += 1
+        names.append([home, name] if seen[place] == 1 else [home, name, seen[place]])
+    return names
 
 
 def own_id(entry: Any, key: Any) -> ObjectId | None:

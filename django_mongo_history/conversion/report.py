@@ -52,8 +52,9 @@ class Named(NamedTuple):
 @dataclass(slots=True)
 class Report:
     """
-    What happened. `source`: format and place; `label`: the class. `bad`, `gaps` and `differences` name up to `MOST_NAMED` of what
-    they count. `differences` are what a check found: nothing else makes `is_ok` false.
+    What happened. `source`: format and place; `label`: the class. `bad`, `gaps`, `differences` and `remarks` name up to `MOST_NAMED` of what
+    they count. `differences` are what a check found: nothing else makes `is_ok` false. `remarks` are what a check saw that may be as
+    it should be: documents that are gone, and rows of a source that is emptied.
     """
 
     source: str
@@ -63,6 +64,8 @@ class Report:
     gaps: list[Named] = field(default_factory=list)
     differences: list[Named] = field(default_factory=list)
     difference_count: int = 0
+    remarks: list[Named] = field(default_factory=list)
+    remark_count: int = 0
     new_versions: int = 0
 
     @property
@@ -79,15 +82,21 @@ class Report:
         self.difference_count += 1
         _append(self.differences, Named(document_id, row, reason))
 
+    def note_remark(self, document_id: Any, reason: str) -> None:
+        self.remark_count += 1
+        _append(self.remarks, Named(document_id, None, reason))
+
     def join(self, other: Report) -> None:
         """Take up what another run of the same conversion did."""
         self.counts.add(other.counts)
         self.new_versions += other.new_versions
         self.difference_count += other.difference_count
+        self.remark_count += other.remark_count
         for mine, more in (
             (self.bad, other.bad),
             (self.gaps, other.gaps),
             (self.differences, other.differences),
+            (self.remarks, other.remarks),
         ):
             mine.extend(more[: MOST_NAMED - len(mine)])
 
@@ -102,6 +111,8 @@ class Report:
             "gaps": [one._asdict() for one in self.gaps],
             "differences": [one._asdict() for one in self.differences],
             "difference_count": self.difference_count,
+            "remarks": [one._asdict() for one in self.remarks],
+            "remark_count": self.remark_count,
         }
 
 

@@ -86,6 +86,11 @@ def name_of(key: Any) -> Any:
     return key.binary if type(key) is ObjectId else values.sort_key(key) if key is not ABSENT else ABSENT
 
 
+def exact_name(row_id: Any) -> Any:
+    """A row's id, hashable whatever its type; 1 and 1.0 are two."""
+    return row_id.binary if type(row_id) is ObjectId else values.encode_value(row_id)
+
+
 class CollectionReader:
     """
     Rows in a collection of their own: each belongs to the document whose key lies at `key`, a dotted path.
@@ -141,6 +146,14 @@ class CollectionReader:
         minted = self._minted_since(since)
         either = {"$or": [asked, minted]} if self._has_object_ids and asked != minted else asked
         return self._keys(self._joined(either), None)
+
+    @cached_property
+    def mixes_keys(self) -> bool:
+        """Whether there are texts and ObjectIds among the keys: then some may be two spellings of one. Cost: a scan at most."""
+        return all(
+            self._exact.find_one(self._joined({self.key: {"$type": kind}}), {"_id": 1}) is not None
+            for kind in ("string", "objectId")
+        )
 
     def size(self) -> Size:
         pipeline: list[dict[str, Any]] = [

@@ -10,23 +10,23 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any, Final
 
 from pymongo.errors import PyMongoError
 
 from django_mongo_history.conversion.base import Format
-from django_mongo_history.conversion.checkpoint import Checkpoint, Lease, Stored
+from django_mongo_history.conversion.checkpoint import Checkpoint, Lease
 from django_mongo_history.conversion.engine import Engine, Entity, Made, Rules
 from django_mongo_history.conversion.gathering import SKEW, Gathered, Gathering
+from django_mongo_history.conversion.portions import Done, Portion, counts_of
+from django_mongo_history.conversion.record import Stored
 from django_mongo_history.conversion.report import Counts, Report
 from django_mongo_history.conversion.rows import Rows, name_of
-from django_mongo_history.core import values
-from django_mongo_history.core.model import ABSENT, VersionRecord
+from django_mongo_history.conversion.storing import Storing
+from django_mongo_history.conversion.stream import Stream, Streams
+from django_mongo_history.core.model import ABSENT
 from django_mongo_history.documents import class_name_of, is_stored_as
 from django_mongo_history.errors import ConversionError
 from django_mongo_history.reading import Source
@@ -36,33 +36,11 @@ CHUNK: Final = 1000
 """Documents that one run of `--chunked` converts, if not told otherwise."""
 PORTION: Final = 250
 """Documents that are read, made and stored at once."""
-_MOST_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of rows at which a portion ends, however few documents they are of."""
 _POLL_S: Final = 0.1
 _COLLECT_AFTER: Final = 50_000
 
 Progress = Callable[[int], None]
 _Each = tuple[Entity, Made]
-
-
-@dataclass(slots=True)
-class _Portion:
-    """What one portion came to."""
-
-    counts: Counts = field(default_factory=Counts)
-    records: list[VersionRecord] = field(default_factory=list)
-    found: int = 0
-    told: list[tuple[Entity, bool]] = field(default_factory=list)
-    """Documents of which there are versions now, and whether all of their rows could be read."""
-
-
-@dataclass(slots=True)
-class _Done:
-    """What the portions of one range came to so far."""
-
-    counts: Counts = field(default_factory=Counts)
-    bad: list[Any] = field(default_factory=list)
-    found: int = 0
 
 
 class Run:
@@ -85,6 +63,7 @@ class Run:
         self.format = source_format
         self.source = source
         self.reader = source_format.reader()
+        self._streams = Streams(self.reader, self._note_keyless, at_once=portion)
         self.engine = Engine(source_format, self._rules_of)
         self.gathering = Gathering(source_format, self.reader, source)
         self.report = Report(f"{source_format.name} {source_format.place}", source.tracked.label)
@@ -92,10 +71,10 @@ class Run:
         self._checkpoint = checkpoint
         self._store = store
         self._portion = portion
-        self._stream: _Stream | None = None
-        self._storing = _Storing(None)
-        self._unfinished: tuple[Lease, _Done] | None = None
-        self._begun = _Done()
+        self._stream: Stream | None = None
+        self._storing = Storing(None)
+        self._unfinished: tuple[Lease, Done] | None = None
+        self._begun = Done()
         self._keyless: set[Any] = set()
         self._bad: set[Any] = set()
 
@@ -107,7 +86,7 @@ class Run:
 
         `since`: begin with those of which a row may have been stored since, if the first pass is over.
         """
-        with _Storing(self._store) as self._storing, _collecting_less():
+        with Storing(self._store) as self._storing, _collecting_less():
             try:
                 count = self._go_on(limit, since)
                 self._flush()
@@ -117,7 +96,7 @@ class Run:
                 raise
             finally:
                 self._close_stream()
-                self._unfinished, self._begun = None, _Done()
+                self._unfinished, self._begun = None, Done()
         return count
 
     def _go_on(self, limit: int | None, since: datetime | None) -> int:
@@ -149,7 +128,7 @@ class Run:
     def everything(self) -> Iterator[Gathered]:
         """All documents of the source with all that is known of them."""
         opened_at = self.source.now()
-        with closing(_Stream(self._with_keys(self.reader.stream()), opened_at)) as stream:
+        with closing(Stream(self._streams.opened(None, ABSENT, ABSENT), opened_at)) as stream:
             while some := stream.next(ABSENT, self._portion):
                 yield self.gathering.gather(some, opened_at=opened_at)
 
@@ -165,12 +144,12 @@ class Run:
         held = () if self._unfinished is None else (self._unfinished[0].id,)
         lease = self._record.take_over(held)
         if lease is not None:
-            return self._take_over(lease)
+            return self._take_over(lease, limit)
         above = _key(current["upto"])
         if current["is_read"]:
             return None
         stream = self._stream_of(current, above, limit)
-        some = stream.next(above, min(limit or self._portion, self._portion))
+        some = stream.next(above, self._at_once(limit))
         if not some:
             self._close_stream()
             if stream.is_whole:
@@ -182,22 +161,32 @@ class Run:
             return 0
         return self._convert(lease, some, stream.opened_at)
 
-    def _take_over(self, lease: Lease) -> int:
-        """Convert a range that another has left; it may be of several portions."""
-        count = 0
-        with closing(
-            _Stream(self._opened(lease.since, lease.above, lease.upto), self.source.now())
-        ) as stream:
-            some = stream.next(lease.above, self._portion)
+    def _take_over(self, lease: Lease, limit: int | None) -> int:
+        """
+        Convert a range that another has left, up to so many documents; it may be of several portions. What is above them is left
+        to the next one.
+        """
+        count = taken = 0
+        rows = self._streams.opened(lease.since, lease.above, lease.upto)
+        with closing(Stream(rows, self.source.now())) as stream:
+            some = stream.next(lease.above, self._at_once(limit))
             while some:
-                following = stream.next(lease.above, self._portion)
+                taken += len(some)
+                is_full = limit is not None and taken >= limit
+                following = stream.next(lease.above, 1 if is_full else self._at_once(limit, taken))
+                if following and is_full:
+                    lease, following = self._record.split(lease, some[-1].key), []
                 count += self._convert(lease, some, stream.opened_at, is_last=not following)
                 some = following
         if self._unfinished is None or self._unfinished[0].id != lease.id:  # nothing is left in it
             self._record.finish(lease, Counts(), [], 0)
         return count
 
-    def _stream_of(self, current: Stored, above: Any, limit: int | None) -> _Stream:
+    def _at_once(self, limit: int | None, taken: int = 0) -> int:
+        """Documents of the next portion, where so many may still be taken."""
+        return self._portion if limit is None else min(limit - taken, self._portion)
+
+    def _stream_of(self, current: Stored, above: Any, limit: int | None) -> Stream:
         """The rows above a key; where few documents are wanted, of these only, for the server would sort all others too."""
         name = (current["id"], current["since"])
         if self._stream is None or self._stream.name != name:
@@ -207,31 +196,15 @@ class Run:
             if limit is not None and current["since"] is None:
                 keys = [key for key in self.reader.keys(above=above, limit=limit + 1) if key is not ABSENT]
                 upto, is_whole = (keys[:limit][-1], False) if keys else (ABSENT, True)
-            found = self._opened(current["since"], above, upto)
-            self._stream = _Stream(found, opened_at, name, is_whole=is_whole)
+            found = self._streams.opened(current["since"], above, upto)
+            self._stream = Stream(found, opened_at, name, is_whole=is_whole)
         return self._stream
 
-    def _opened(self, since: datetime | None, above: Any, upto: Any) -> Iterator[Rows]:
-        if since is None:
-            return self._with_keys(self.reader.stream(above=above, upto=upto))
-        return self._changed(since, above, upto)
-
-    def _changed(self, since: datetime, above: Any, upto: Any) -> Iterator[Rows]:
-        """Documents of which rows came since, with all of their rows."""
-        keys = (key for key in self.reader.changed(since) if key is not ABSENT)
-        wanted = (key for key in keys if _is_between(key, above, upto))
-        while some := list(islice(wanted, self._portion)):
-            found = self.reader.of_keys(some)
-            yield from sorted(found.values(), key=lambda rows: values.sort_key(rows.key))
-
-    def _with_keys(self, found: Iterator[Rows]) -> Iterator[Rows]:
-        for rows in found:
-            if rows.key is not ABSENT:
-                yield rows
-                continue
-            new = [row for row in rows.rows if repr(row.id) not in self._keyless]
-            self._keyless.update(repr(row.id) for row in new)
-            for row in new:
+    def _note_keyless(self, rows: Rows) -> None:
+        """Rows that say of no document that they are its; a later pass may come by once more."""
+        for row in rows.rows:
+            if repr(row.id) not in self._keyless:
+                self._keyless.add(repr(row.id))
                 self.report.counts.bad += 1
                 self.report.note_bad(None, row.id, "it does not say which document it is of")
 
@@ -247,7 +220,7 @@ class Run:
         done.bad.extend(list(one) for one in self.report.bad[noted:])
         done.found += portion.found if lease.since is not None else 0
         if is_last:
-            self._unfinished, self._begun = (lease, done), _Done()
+            self._unfinished, self._begun = (lease, done), Done()
         else:
             self._record.renew(lease)
         self._finish_source(portion)
@@ -277,20 +250,16 @@ class Run:
         again = [(entity, self.engine.convert(entity)) for entity in gathered.entities]
         return [*made.values(), *again], len(looked.skipped) + gathered.skipped
 
-    def _make(self, gathered: Gathered) -> _Portion:
+    def _make(self, gathered: Gathered) -> Portion:
         """The versions of what was gathered."""
         return self._sum([(one, self.engine.convert(one)) for one in gathered.entities], gathered.skipped)
 
-    def _sum(self, each: Sequence[_Each], skipped: int, *, catches_up: bool = False) -> _Portion:
-        """A portion of these. `catches_up`: what was there before is counted already."""
-        portion = _Portion(Counts(skipped=0 if catches_up else skipped))
+    def _sum(self, each: Sequence[_Each], skipped: int, *, catches_up: bool = False) -> Portion:
+        """A portion of these, counted and noted."""
+        portion = Portion.of(each, skipped, catches_up=catches_up)
         for entity, made in each:
-            portion.records.extend(made.records)
-            portion.found += bool(made.records)
-            if made.steps or made.told:
-                portion.told.append((entity, not made.bad))
-            portion.counts.add(_news(entity, made) if catches_up else _all(made))
-            self._note(entity, made, catches_up=catches_up)
+            if catches_up or not entity.is_echo:
+                self._note(entity, made, catches_up=catches_up)
         self.report.counts.add(portion.counts)
         self.report.new_versions += len(portion.records)
         return portion
@@ -298,7 +267,7 @@ class Run:
     def made_of(self, entity: Entity) -> Made:
         """What becomes of one document, counted."""
         made = self.engine.convert(entity)
-        self.report.counts.add(_all(made))
+        self.report.counts.add(counts_of(made))
         self._note(entity, made)
         return made
 
@@ -312,7 +281,7 @@ class Run:
             if gap.is_new or not catches_up:
                 self.report.note_gap(entity.id, gap.row, gap.reason)
 
-    def _finish_source(self, portion: _Portion) -> None:
+    def _finish_source(self, portion: Portion) -> None:
         if not self.format.asks:
             return
         self._storing.wait()
@@ -332,42 +301,6 @@ class Run:
             self._stream = None
 
 
-class _Stream:
-    """Rows in the order of their documents. `is_whole`: its end is that of the source."""
-
-    def __init__(
-        self, found: Iterator[Rows], opened_at: datetime, name: Any = None, *, is_whole: bool = True
-    ) -> None:
-        self.name = name
-        self.opened_at = opened_at
-        self.is_whole = is_whole
-        self._found = found
-        self._back: list[Rows] = []
-
-    def next(self, above: Any, limit: int) -> list[Rows]:
-        """The next documents above a key: so many at most, and not many more bytes than a portion may have."""
-        some: list[Rows] = []
-        size = 0
-        low = None if above is ABSENT else values.sort_key(above)
-        while len(some) < limit and size < _MOST_BYTES:
-            rows = self._back.pop(0) if self._back else next(self._found, None)
-            if rows is None:
-                break
-            if low is not None and values.sort_key(rows.key) <= low:
-                continue  # another run has taken it
-            some.append(rows)
-            size += rows.size
-        return some
-
-    def give_back(self, some: list[Rows]) -> None:
-        """Have these come again."""
-        self._back = [*some, *self._back]
-
-    def close(self) -> None:
-        with suppress(AttributeError):
-            self._found.close()  # type: ignore[attr-defined]
-
-
 @contextmanager
 def _collecting_less() -> Iterator[None]:
     """
@@ -382,66 +315,5 @@ def _collecting_less() -> Iterator[None]:
         gc.set_threshold(*thresholds)
 
 
-class _Storing:
-    """Stores portions one behind the other in a thread of its own: one at a time, while the next one is being made."""
-
-    def __init__(self, store: Store | None) -> None:
-        self._store = store
-        self._pool: ThreadPoolExecutor | None = None
-        self._waiting: Future[None] | None = None
-
-    def __enter__(self) -> _Storing:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="history-convert")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.wait()
-        finally:
-            assert self._pool is not None
-            self._pool.shutdown()
-
-    def store(self, records: Sequence[VersionRecord]) -> None:
-        """Raises: what storing the portion before raised."""
-        self.wait()
-        if records and self._store is not None and self._pool is not None:
-            self._waiting = self._pool.submit(self._store.append, records)
-
-    def wait(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.result()
-
-
-def _all(made: Made) -> Counts:
-    unread = len(made.told) + len(made.untracked) + len(made.bad)
-    return Counts(
-        documents=1,
-        rows=made.rows,
-        converted=made.rows - unread,
-        versions=made.steps,
-        gaps=len({repr(gap.row) for gap in made.gaps}),
-        told=len(made.told),
-        untracked=len(made.untracked),
-        bad=len(made.bad),
-    )
-
-
-def _news(entity: Entity, made: Made) -> Counts:
-    """What a later pass has found that was not there before."""
-    rows = sum(len(record.source["rows"]) for record in made.records)
-    gaps = len({repr(gap.row) for gap in made.gaps if gap.is_new})
-    is_new = bool(made.records) and not entity.stored
-    return Counts(documents=int(is_new), rows=rows, converted=rows, versions=len(made.records), gaps=gaps)
-
-
 def _key(stored: Any) -> Any:
     return ABSENT if stored is None else stored["key"]
-
-
-def _is_between(key: Any, above: Any, upto: Any) -> bool:
-    place = values.sort_key(key)
-    if above is not ABSENT and place <= values.sort_key(above):
-        return False
-    return upto is ABSENT or place <= values.sort_key(upto)

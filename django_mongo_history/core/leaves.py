@@ -28,13 +28,14 @@ def replaced_values(before: bytes, after: bytes) -> list[Replaced] | None:
     Cost: one walk over the keys of each level that holds a difference; equal values are compared by their bytes.
     """
     found: list[Replaced] = []
-    layout = _latest[0]
+    layout = _known.layout
     starts = elements.fits(before, layout) if len(before) <= _MOST_TO_COMPARE_AGAIN else None
     try:
         if starts is None:
             _walk(before, after, (), found)
-            _remember(before)
+            _known.learn(before)
         else:
+            _known.misses = 0
             _halve(before, after, layout, starts, found)
     except _OtherKeysError:
         return None
@@ -43,14 +44,32 @@ def replaced_values(before: bytes, after: bytes) -> list[Replaced] | None:
 
 _MOST_TO_COMPARE_AGAIN: Final = 4096
 """Bytes of a document in which the rest may be compared anew behind each difference."""
-_latest: Final[list[elements.Layout]] = [()]
-"""How the last document was laid out: of the next one of its collection the keys are known then."""
+_FEW_MISSES: Final = 8
 
 
-def _remember(document: bytes) -> None:
-    layout = elements.layout_of(document) if len(document) <= _MOST_TO_COMPARE_AGAIN else None
-    if layout is not None:
-        _latest[0] = layout
+class _Known:
+    """
+    How a document before this one was laid out: of the next one of its collection the keys are known then.
+
+    Any layout is a good one, so threads that learn at once do no harm.
+    """
+
+    __slots__ = ("layout", "misses")
+
+    def __init__(self) -> None:
+        self.layout: elements.Layout = ()
+        self.misses = 0
+
+    def learn(self, document: bytes) -> None:
+        """Seldom where it has been for nothing: some collections hold no two documents alike."""
+        self.misses += 1
+        if len(document) <= _MOST_TO_COMPARE_AGAIN and not (
+            self.misses > _FEW_MISSES and self.misses % _FEW_MISSES
+        ):
+            self.layout = elements.layout_of(document) or self.layout
+
+
+_known: Final = _Known()
 
 
 def _halve(

@@ -230,7 +230,7 @@ class VersionRecord(NamedTuple):
     `key_order` lists `[path, old_keys | None, new_keys | None]` for every document whose key order the patch alone
     would lose on that side.
 
-    A tuple, because a write of many documents makes one of each: a frozen dataclass takes ten times as long.
+    A tuple, because a write of many documents makes one of each, and a frozen dataclass takes eight times as long.
     """
 
     id: ObjectId

@@ -101,6 +101,26 @@ class Replay:
         self._told[bounds[0], node] = state
         return True
 
+    def prove(self, position: int) -> None:
+        """
+        Look whether the row of a version leads from the state before it to the one after it, and holds none but these.
+
+        Raises: BrokenChainError where it does not, with `reason`; without one where no state on its sides can be known.
+        """
+        entry = self._ordered[position]
+        record = self._readable(self._fetch([entry.id]), entry.id)
+        if record.snapshot is not None:
+            self._proven(
+                record,
+                record.snapshot,
+                record.before if entry.operation is Operation.DELETE else record.after,
+            )
+        if entry.before is None or entry.after is None or entry.before == entry.after:
+            return
+        before = self.before(position)
+        assert before is not None
+        self._apply(record, before)
+
     def needed(self, position: int, *, side: str = "after") -> list[ObjectId]:
         """The rows that the nearest way to this state reads: for callers that fetch for many documents at once."""
         bounds = self._segment_of[position]

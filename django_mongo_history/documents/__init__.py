@@ -80,6 +80,7 @@ from django_mongo_history.documents.states import (
     parse_id,
     primary_key_of,
     spelled_id,
+    spellings_of,
     state_key,
     user_values,
 )
@@ -150,6 +151,7 @@ __all__ = [
     "sharing",
     "shown_key",
     "spelled_id",
+    "spellings_of",
     "state_key",
     "stored_field_names",
     "stored_names",

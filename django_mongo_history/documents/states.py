@@ -73,6 +73,17 @@ def spelled_id(document_class: type[Any], key: Any) -> Any:
     return key
 
 
+def spellings_of(document_class: type[Any], document_id: Any) -> list[Any]:
+    """The keys that `spelled_id` takes for this one: itself first. Texts of ObjectIds in small or in capital letters."""
+    declared = _id_field(document_class)
+    if isinstance(declared, ObjectIdField) and isinstance(document_id, ObjectId):
+        return list(dict.fromkeys([document_id, str(document_id), str(document_id).upper()]))
+    if isinstance(declared, StringField) and isinstance(document_id, str) and ObjectId.is_valid(document_id):
+        found = ObjectId(document_id)
+        return [document_id, found] if str(found) == document_id else [document_id]
+    return [document_id]
+
+
 def primary_key_of(document: Any) -> Any:
     """The primary key of an instance, None where it has none yet."""
     return document.pk

@@ -50,9 +50,16 @@ def databases_with(client: Any, name: str) -> list[Any]:
         return []
     try:
         databases = [client[found] for found in client.list_database_names()]
-        return [one for one in databases if one.list_collection_names(filter={"name": name})]
     except OperationFailure:
         return []
+    return [one for one in databases if _has(one, name)]
+
+
+def _has(database: Database[Any], name: str) -> bool:
+    try:
+        return bool(database.list_collection_names(filter={"name": name}))
+    except OperationFailure:  # an account may list databases that it may not look into
+        return False
 
 
 def identities(database: Any) -> frozenset[bytes]:

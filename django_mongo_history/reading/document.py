@@ -128,6 +128,16 @@ class DocumentHistory:
             raise unreadable(self.key, record)
         return record
 
+    def prove(self, index: int) -> None:
+        """
+        Look whether the stored version at `index` leads from the state before it to the one after it.
+
+        Raises: BrokenChainError where it does not, with `reason` among its facts; without one where neither can be known.
+        """
+        step = self.steps[index]
+        if step.entry is not None:
+            self._replay.prove(self._positions[step.entry.id])
+
     def rules_at(self, index: int) -> Policy:
         """
         What the state after the version at `index` was pruned by: today's rules, and those that it was recorded under.

@@ -30,7 +30,7 @@ from django_mongo_history.errors import BrokenChainError
 @dataclass(frozen=True, slots=True)
 class Query:
     """
-    Which stored versions: all conditions hold together, None asks for nothing. `changesets`: one of these.
+    Which stored versions: all conditions hold together, None asks for nothing. `changesets`, `ids`: one of these. No `ids` with `past`.
 
     Bounds: `after` and `before` are exclusive, aware. `touching` are dotted database paths without list indexes;
     a version that changed it or something below it matches. `user` matches by key, of a text by label too.
@@ -63,6 +63,7 @@ class Query:
     limit: int | None = None
     max_time_s: float | None = None
     unreadable: Callable[[BrokenChainError], None] | None = None
+    ids: tuple[ObjectId, ...] | None = None
 
 
 class Mark(NamedTuple):

@@ -28,8 +28,8 @@ _END: Final = object()
 class ForeignStore(MongoStore):
     """The versions in `collection`, whatever session of another client is bound. `session` must be of its own client."""
 
-    def append_rows(self, encoded: Sequence[bytes], *, session: Any = None) -> None:
-        self._apart(super().append_rows, encoded, session=session)
+    def append_rows(self, encoded: Sequence[bytes], *, session: Any = None, is_moved: bool = False) -> None:
+        self._apart(super().append_rows, encoded, session=session, is_moved=is_moved)
 
     def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
         return self._apart(super().entries, key, session=session)

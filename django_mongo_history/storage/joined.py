@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
@@ -26,7 +27,9 @@ from django_mongo_history.storage.memory import summaries_of
 from django_mongo_history.storage.outbox import Outbox
 
 _AT_ONCE: Final = 1000
+_WHOLE_AT_ONCE: Final = 100
 T = TypeVar("T", Entry, Head, Mark, VersionRecord)
+Placed = TypeVar("Placed", Head, Mark, VersionRecord)
 
 
 class JoinedStore:
@@ -87,32 +90,32 @@ class JoinedStore:
         return {**waiting, **stored, **found}
 
     def find(self, query: Query, *, session: Any = None) -> Iterator[VersionRecord]:
-        unreadable: list[BrokenChainError] = []
-        asked = replace(query, unreadable=unreadable.append)
-        waiting = list(self.outbox.store.find(asked, session=session))
-        self._tell(unreadable, query, session)
+        # Where they belong is known before the store is read; what they hold is read as it is needed, for they may be many.
+        places = list(self.outbox.store.marks(query, session=session))
         stored = self.store.find(query, session=self._session(session))
-        return _merged(waiting, stored, query, lambda one: (one.at, one.id))
+        return _merged(self._whole(places, query, session), stored, query, {one.id for one in places})
 
-    def _tell(self, errors: Sequence[BrokenChainError], query: Query, session: Any) -> None:
-        """Tell of what cannot be read in the outbox, but for what was taken out meanwhile: the store has that."""
-        ids = [error.facts["version"] for error in errors]
-        stored = self.store.records(ids, session=self._session(session)) if ids else {}
-        for error in errors:
-            if error.facts["version"] in stored:
-                continue
-            if query.unreadable is None:
-                raise error
-            query.unreadable(error)
+    def _whole(self, places: Sequence[Mark], query: Query, session: Any) -> Iterator[VersionRecord]:
+        """The versions of these places, in their order; those that were moved meanwhile from the store."""
+        for start in range(0, len(places), _WHOLE_AT_ONCE):
+            ids = tuple(one.id for one in places[start : start + _WHOLE_AT_ONCE])
+            errors: list[BrokenChainError] = []
+            asked = Query(ids=ids, unreadable=errors.append)
+            found = {one.id: one for one in self.outbox.store.find(asked, session=session)}
+            missing = [one for one in ids if one not in found]
+            stored = self.store.records(missing, session=self._session(session)) if missing else {}
+            _tell([error for error in errors if error.facts["version"] not in stored], query)
+            records = (found.get(one, stored.get(one)) for one in ids)
+            yield from (one for one in records if isinstance(one, VersionRecord))
 
     def marks(self, query: Query, *, session: Any = None) -> Iterator[Mark]:
         waiting = list(self.outbox.store.marks(query, session=session))
         stored = self.store.marks(query, session=self._session(session))
-        return _merged(waiting, stored, query, lambda one: (one.at, one.id))
+        return _merged(waiting, stored, query, {one.id for one in waiting})
 
     def heads(self, query: Query) -> Iterator[Head]:
         waiting = list(self.outbox.store.heads(query))
-        return _merged(waiting, self.store.heads(query), query, lambda one: (one.at, one.id))
+        return _merged(waiting, self.store.heads(query), query, {one.id for one in waiting})
 
     def collections(self) -> list[str]:
         return sorted({*self.outbox.store.collections(), *self.store.collections()})
@@ -162,12 +165,29 @@ def _once(found: Iterable[T]) -> Iterator[T]:
             yield one
 
 
-def _merged(waiting: Sequence[T], stored: Iterator[T], query: Query, key: Callable[[T], Any]) -> Iterator[T]:
-    if not waiting:
+def _place_of(one: Head | Mark | VersionRecord) -> tuple[datetime, ObjectId]:
+    return one.at, one.id
+
+
+def _tell(errors: Sequence[BrokenChainError], query: Query) -> None:
+    """Tell of what cannot be read in the outbox."""
+    for error in errors:
+        if query.unreadable is None:
+            raise error
+        query.unreadable(error)
+
+
+def _merged(
+    waiting: Iterable[Placed],
+    stored: Iterator[Placed],
+    query: Query,
+    known: AbstractSet[ObjectId],
+) -> Iterator[Placed]:
+    """Both in the order of the query; of `known`, the ids of all that wait, none from the store."""
+    if not known:
         return stored
-    known = {one.id for one in waiting}
     fresh = (one for one in stored if one.id not in known)
-    return islice(heapq.merge(waiting, fresh, key=key, reverse=query.newest_first), query.limit)
+    return islice(heapq.merge(waiting, fresh, key=_place_of, reverse=query.newest_first), query.limit)
 
 
 def _added(stored: Summary, waiting: Summary) -> Summary:

@@ -143,6 +143,7 @@ def matches(record: VersionRecord, query: Query) -> bool:
     """Whether a version meets all conditions, as the server would say."""
     return all(
         (
+            query.ids is None or record.id in query.ids,
             query.collections is None or record.collection in query.collections,
             query.document_id is ABSENT or is_equal(record.document_id, query.document_id),
             query.document_ids is None or _is_among(record.document_id, query.document_ids),

@@ -20,14 +20,10 @@ from django_mongo_history.core.model import ABSENT, DocumentKey, Entry, VersionR
 from django_mongo_history.core.tombstones import Tombstone
 from django_mongo_history.storage import tombstones
 from django_mongo_history.storage.base import Head, Mark, Query, Summary
+from django_mongo_history.storage.entries import ENTRY_FIELDS, read_entry
+from django_mongo_history.storage.indexes import INDEXES, UPDATES_WITH_SNAPSHOTS
 from django_mongo_history.storage.memory import head_of, is_equal, matches, summaries_of
-from django_mongo_history.storage.mongo import (
-    ENTRY_FIELDS,
-    INDEXES,
-    UPDATES_WITH_SNAPSHOTS,
-    MongoStore,
-    read_entry,
-)
+from django_mongo_history.storage.mongo import MongoStore
 
 _AWARE: Final[CodecOptions[dict[str, Any]]] = CodecOptions(tz_aware=True)
 
@@ -41,6 +37,7 @@ class MongomockStore(MongoStore):
         self._is_indexed = False
         self._exact = collection.with_options(codec_options=_AWARE)
         self._rows: Any = _RawRows(self._exact)
+        self._lasting: Any = self._rows
 
     def entries(self, key: DocumentKey, *, session: Any = None) -> list[Entry]:
         return [entry for entry in self.scan(key.collection) if is_equal(entry.document_id, key.document_id)]

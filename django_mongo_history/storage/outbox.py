@@ -14,17 +14,18 @@ from typing import Any, Final
 
 from bson import Binary, ObjectId
 from bson.raw_bson import RawBSONDocument
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DeleteMany, IndexModel
 from pymongo.collection import Collection, ReturnDocument
 from pymongo.errors import PyMongoError
 from pymongo.read_preferences import ReadPreference
-from pymongo.write_concern import WriteConcern
 
 from django_mongo_history.core import elements, values
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage import rows
-from django_mongo_history.storage.mongo import INDEXES, MongoStore
+from django_mongo_history.storage.concerns import acknowledged, lasting
+from django_mongo_history.storage.indexes import INDEXES
+from django_mongo_history.storage.mongo import MongoStore
 from django_mongo_history.storage.refusals import said_by, strip
 
 Packet = Sequence[bytes]
@@ -55,7 +56,7 @@ class Outbox:
 
     def __init__(self, collection: Collection[Any]) -> None:
         self.name = collection.full_name
-        self.store = MongoStore(_acknowledged(collection), _OUTBOX_INDEXES)
+        self.store = MongoStore(acknowledged(collection), _OUTBOX_INDEXES)
         self._raw: Collection[Any] = _exact(collection, RawBSONDocument)
         self._exact: Collection[Any] = _exact(collection, dict)
 
@@ -65,7 +66,7 @@ class Outbox:
 
     def put(self, packet: Packet) -> None:
         """Put the rows of a version in as they are, or of several; one that is there stays. Raises: as `append`."""
-        self.store.append_rows(packet)
+        self.store.append_rows(packet, is_moved=True)
 
     def packets(
         self, ids: Sequence[ObjectId] | None = None, *, ready_at: datetime | None = None
@@ -90,11 +91,13 @@ class Outbox:
         return [*(bytes(part.raw) for part in found), _without_failures(head)]
 
     def remove(self, moved: Mapping[ObjectId, Packet]) -> None:
-        """Take versions out that are stored elsewhere. First rows go first: without it, nothing of a version is there."""
-        self._exact.delete_many({"_id": {"$in": list(moved)}})
+        """
+        Take versions out that are stored elsewhere. First rows go first: without it, nothing of a version is there.
+
+        In one command, so that whoever is killed here leaves no parts that nobody finds any more.
+        """
         parts = [part for packet in moved.values() if len(packet) > 1 for part in rows.part_ids(packet[-1])]
-        if parts:
-            self._exact.delete_many({"_id": {"$in": parts}})
+        _delete(self._exact, list(moved), parts)
 
     def refuse(self, version_id: ObjectId, error: str) -> int:
         """Note that the store has refused a version; how often that has been so."""
@@ -152,7 +155,9 @@ class DeadLetters:
 
     def __init__(self, collection: Collection[Any]) -> None:
         self.name = collection.full_name
-        self._exact: Collection[Any] = _exact(collection, dict)
+        exact = _exact(collection, dict)
+        # What is laid aside is taken out of where it was.
+        self._exact: Collection[Any] = exact.with_options(write_concern=lasting(exact.write_concern))
 
     def bury(self, letter: DeadLetter) -> None:
         """Lay a letter aside; again, it stays one. Raises: StoreError."""
@@ -205,10 +210,8 @@ class DeadLetters:
 
     def remove(self, letter: DeadLetter) -> None:
         """Forget a letter whose version is stored by now."""
-        self._exact.delete_one({"_id": letter.id})
-        ids = [{"version": letter.id, "part": number} for number in range(len(letter.packet) - 1)]
-        if ids:
-            self._exact.delete_many({"_id": {"$in": ids}})
+        parts = [{"version": letter.id, "part": number} for number in range(len(letter.packet) - 1)]
+        _delete(self._exact, [letter.id], parts)
 
     def count(self) -> int:
         """How many letters there are."""
@@ -222,16 +225,16 @@ def packet_of(encoded: Iterable[bytes]) -> Packet:
 
 
 def _exact(collection: Collection[Any], document_class: type[Any]) -> Collection[Any]:
-    return _acknowledged(collection).with_options(
+    return acknowledged(collection).with_options(
         codec_options=values.EXACT.with_options(document_class=document_class),
         read_preference=ReadPreference.PRIMARY,
     )
 
 
-def _acknowledged(collection: Collection[Any]) -> Collection[Any]:
-    if collection.write_concern.acknowledged:
-        return collection
-    return collection.with_options(write_concern=WriteConcern(w=1))
+def _delete(collection: Collection[Any], heads: Sequence[Any], parts: Sequence[Any]) -> None:
+    some = (ids for ids in (heads, parts) if ids)
+    if found := [DeleteMany({"_id": {"$in": list(ids)}}) for ids in some]:
+        collection.bulk_write(found)
 
 
 def _without_failures(row: bytes) -> bytes:

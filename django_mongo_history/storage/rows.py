@@ -25,6 +25,7 @@ _PAYLOAD: Final[frozenset[str]] = frozenset({"patch", "key_order", "snapshot"})
 
 _pack_size: Final = struct.Struct("<i").pack
 _PATCH_STARTS: Final = len(b"\x00\x00\x00\x00\x04p\x00")
+_TYPE_OF_ID: Final = len(b"\x00\x00\x00\x00")
 
 LARGEST_ROW: Final = 8 * 1024 * 1024
 """Bytes. A version that would be larger is stored as parts: two images near MongoDB's 16 MB do not fit one row."""
@@ -74,6 +75,11 @@ def part_ids(row: bytes) -> list[dict[str, Any]]:
         return []  # `decode` says that it cannot be read
     version = values.decode_value(*identity[1:])
     return [{"version": version, "part": number} for number in range(2, number_of_parts + 1)]
+
+
+def is_further_part(row: bytes) -> bool:
+    """Whether a row is a further part of a large version, by the type of its `_id`, which comes first."""
+    return row[_TYPE_OF_ID] == DOCUMENT
 
 
 def decode(row: bytes, further: Sequence[bytes] = ()) -> VersionRecord | Unreadable:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 from pymongo.errors import ConnectionFailure
-from pymongo.write_concern import WriteConcern
 
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage.base import Store
+from django_mongo_history.storage.concerns import acknowledged
 from django_mongo_history.storage.foreign import ForeignStore
 from django_mongo_history.storage.joined import JoinedStore
 from django_mongo_history.storage.mongo import MongoStore
@@ -149,8 +149,7 @@ class Stores:
 def _open(collection: Any, *, is_foreign: bool) -> MongoStore:
     if not isinstance(collection, Collection):
         return MongomockStore(collection)
-    if not collection.write_concern.acknowledged:
-        collection = collection.with_options(write_concern=WriteConcern(w=1))
+    collection = acknowledged(collection)
     return ForeignStore(collection) if is_foreign else MongoStore(collection)
 
 

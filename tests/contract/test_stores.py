@@ -34,9 +34,10 @@ from django_mongo_history.storage import rows
 from django_mongo_history.storage import tombstones as tombstone_rows
 from django_mongo_history.storage.base import Query, Store
 from django_mongo_history.storage.foreign import ForeignStore
+from django_mongo_history.storage.indexes import INDEXES
 from django_mongo_history.storage.joined import JoinedStore
 from django_mongo_history.storage.memory import MemoryStore
-from django_mongo_history.storage.mongo import INDEXES, MongoStore
+from django_mongo_history.storage.mongo import MongoStore
 from django_mongo_history.storage.mongomock import MongomockStore
 from django_mongo_history.storage.outbox import Outbox
 from tests.naming import stable
@@ -341,6 +342,9 @@ FOUND = [
         ({"changesets": (CHANGESET, FOUND[4].changeset)}, [0, 3, 4]),
         ({"changesets": (CHANGESET,), "changeset": FOUND[4].changeset}, []),
         ({"changesets": ()}, []),
+        ({"ids": (FOUND[2].id, FOUND[5].id, CHANGESET)}, [2, 5]),
+        ({"ids": (FOUND[2].id, FOUND[4].id), "operation": Operation.DELETE}, [4]),
+        ({"ids": ()}, []),
         ({"operation": Operation.DELETE}, [4]),
         ({"after": START + timedelta(minutes=1)}, [2, 3, 4, 5]),
         ({"before": START + timedelta(minutes=1)}, [0]),

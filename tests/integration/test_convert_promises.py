@@ -25,7 +25,7 @@ from django_mongo_history import (
     runtime,
     track,
 )
-from django_mongo_history.conversion import checkpoint, engine, run
+from django_mongo_history.conversion import checkpoint, engine, record, run
 from django_mongo_history.core import values
 from tests.commanding import stored
 from tests.judge import HISTORY, configured, tracking
@@ -263,8 +263,7 @@ def test_a_lease_of_somebody_who_is_gone_is_taken_over(database: Any) -> None:
     store(database, shelf(keys), cups(keys))
     first = converter()
     first.convert(2)
-    record = database[f"{HISTORY}_conversions"]
-    record.update_one(
+    database[f"{HISTORY}_conversions"].update_one(
         {},
         {
             "$push": {
@@ -672,8 +671,8 @@ def test_readers_of_histories_never_see_the_record(database: Any) -> None:
     store(database, shelf([1]), cups([1]))
     converter().convert_all()
     assert len(list(history_of(PromisedCup).versions())) == 3
-    assert checkpoint.SUFFIX == "_conversions"
-    assert database[f"{HISTORY}{checkpoint.SUFFIX}"].count_documents({}) == 1
+    assert record.SUFFIX == "_conversions"
+    assert database[f"{HISTORY}{record.SUFFIX}"].count_documents({}) == 1
 
 
 def test_a_converted_version_says_where_it_comes_from(database: Any) -> None:

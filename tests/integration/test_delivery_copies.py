@@ -33,11 +33,11 @@ DEAD = "document_history_dead"
 Mongo = Database[dict[str, Any]]
 
 
-class Parcel(mongoengine.Document):
+class Satchel(mongoengine.Document):
     number = fields.IntField(primary_key=True)
     name = fields.StringField()
     secret = fields.StringField()
-    meta = {"collection": "parcel"}
+    meta = {"collection": "satchels"}
 
 
 class InboundParcel(mongoengine.Document):
@@ -55,18 +55,18 @@ def queue(celery_app: Celery, broker_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def publishing(mongodb: Mongo, queue: redis.Redis) -> Iterator[None]:
-    with configured(DELIVERY="celery"), tracking(Parcel, hidden=["secret"]):
+    with configured(DELIVERY="celery"), tracking(Satchel, hidden=["secret"]):
         yield
 
 
 def write(*names: str) -> None:
     for name in names:
         with changeset(user=name, reason=f"made {name}"):
-            Parcel(number=1, name=name, secret="swordfish").save()
+            Satchel(number=1, name=name, secret="swordfish").save()
 
 
 def shown() -> list[tuple[str, str | None, bool]]:
-    found = history_of(Parcel, 1)
+    found = history_of(Satchel, 1)
     return [(one.operation.value, one.reason, one.is_on_its_way) for one in found]
 
 
@@ -163,7 +163,7 @@ def test_versions_that_lie_in_a_database_of_their_own_outlive_that_of_the_docume
 ) -> None:
     audit = mongodb.client[f"{mongodb.name}_audit"]
     try:
-        with configured(DELIVERY="celery", DATABASE=audit.name), tracking(Parcel):
+        with configured(DELIVERY="celery", DATABASE=audit.name), tracking(Satchel):
             write("a", "b")
             run("history_indexes")
             mongodb.client.drop_database(mongodb.name)
@@ -192,7 +192,7 @@ def test_a_look_costs_one_command_where_all_is_well(mongodb: Mongo, mongodb_uri:
     write("a")
     overheard = overhear(mongodb.name, mongodb_uri)
     write("b", "c")
-    assert overheard.writes() == [("findAndModify", "parcel")] * 2
+    assert overheard.writes() == [("findAndModify", "satchels")] * 2
     (depot,) = depots.each()
     for copy in list(depots.copies._kept):
         depot.store_of(f"{mongodb.name}.parcel").append_rows(copy.rows)
@@ -204,11 +204,11 @@ def test_a_look_costs_one_command_where_all_is_well(mongodb: Mongo, mongodb_uri:
 
 def test_large_versions_and_those_of_a_transaction_need_no_copy(mongodb: Mongo, queue: redis.Redis) -> None:
     """They are in the outbox already."""
-    with configured(DELIVERY="celery", MESSAGE_MAX_BYTES=1024), tracking(Parcel):
-        Parcel(number=1, name="x" * 5000).save()
+    with configured(DELIVERY="celery", MESSAGE_MAX_BYTES=1024), tracking(Satchel):
+        Satchel(number=1, name="x" * 5000).save()
         assert mongodb[OUTBOX].count_documents({}) == 1
         assert depots.copies.count() == 0
-        Parcel(number=2, name="x").save()
+        Satchel(number=2, name="x").save()
         assert depots.copies.count() == 1
 
 
@@ -223,19 +223,19 @@ def test_a_writer_that_must_look_itself_does_so_outside_of_its_transaction(
         write("a", "b")
         assert depots.copies.count() == 0
         with session.start_transaction():
-            assert Parcel.objects.get(number=1).name == "b"
+            assert Satchel.objects.get(number=1).name == "b"
     assert shown() == [("create", "made a", True), ("update", "made b", True)]
 
 
 def test_none_where_tasks_run_at_once_or_the_broker_is_relied_upon(
     mongodb: Mongo, celery_app: Celery, eager_tasks: None
 ) -> None:
-    with configured(DELIVERY="celery"), tracking(Parcel):
-        Parcel(number=1).save()
+    with configured(DELIVERY="celery"), tracking(Satchel):
+        Satchel(number=1).save()
         assert depots.copies.count() == 0
     celery_app.conf.task_always_eager = False
-    with configured(DELIVERY="celery", CONFIRM_AFTER_S=None), tracking(Parcel):
-        Parcel(number=2).save()
+    with configured(DELIVERY="celery", CONFIRM_AFTER_S=None), tracking(Satchel):
+        Satchel(number=2).save()
         assert depots.copies.count() == 0
 
 
@@ -266,7 +266,7 @@ def test_a_store_elsewhere_that_is_away(
     with Standalone() as away:
         uri = f"{away.uri}?serverSelectionTimeoutMS=100"
         mongoengine.connect("away", host=uri, alias="versions", **CLIENT_OPTIONS)
-        with configured(DELIVERY="celery", ALIAS="versions"), tracking(Parcel):
+        with configured(DELIVERY="celery", ALIAS="versions"), tracking(Satchel):
             write("a")
             away.kill()
             monkeypatch.setattr(copies_module, "_LOOK_S", 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -136,7 +137,7 @@ def test_a_worker_that_starts_while_its_server_is_away(mongodb: Mongo, celery_ap
     assert [waiting.messages for waiting in tasks.waiting_messages().values()] == [1]
 
 
-def test_a_large_version_that_is_moved_while_it_is_read(waiting: None, mongodb: Mongo) -> None:
+def test_a_large_version_that_is_moved_while_it_is_read(roomy: None, waiting: None, mongodb: Mongo) -> None:
     """Its first row is read in the outbox, then another process takes the rest out: the store has it whole."""
     Brink(number=1, body="x" * 9_000_000).save()
     (depot,) = depots.each()
@@ -150,6 +151,26 @@ def test_a_large_version_that_is_moved_while_it_is_read(waiting: None, mongodb: 
     unreadable: list[Any] = []
     assert list(store.find(Query(unreadable=unreadable.append))) == []
     assert [error.facts["version"] for error in unreadable] == [version_id]
+
+
+def test_of_a_long_outbox_a_part_is_held_at_a_time(waiting: None, mongodb: Mongo) -> None:
+    """Whoever reads a long way streams it; what is moved meanwhile is found in the store, each version once."""
+    for start in range(0, 1500, 100):
+        Brink.objects.insert([Brink(number=one, body="x" * 5_000) for one in range(start, start + 100)])
+    (depot,) = depots.each()
+    store = runtime.open_store(mongodb["brink"])
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in store.find(Query())) == 1500
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000, "bytes, where 8 million wait"
+    streamed = store.find(Query())
+    found = [next(streamed).document_id for _ in range(150)]
+    assert moving.sweep(depot).stored == 1500
+    found += [record.document_id for record in streamed]
+    assert found == list(range(1500))
 
 
 def test_what_another_sweep_has_moved_meanwhile_is_not_refused(waiting: None, mongodb: Mongo) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import bson
@@ -75,15 +74,6 @@ def by_outbox(mongodb: Mongo) -> Iterator[None]:
 def queue(broker_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(broker_url) as client:
         yield client
-
-
-@pytest.fixture
-def roomy(mongodb: Mongo) -> Iterator[None]:
-    """The server of the tests has too small a cache to take 9 MB with its version in one transaction."""
-    set_parameter = partial(mongodb.client.admin.command, "setParameter", 1)
-    set_parameter(wiredTigerEngineRuntimeConfig="cache_size=1GB")
-    yield
-    set_parameter(wiredTigerEngineRuntimeConfig="cache_size=256MB")
 
 
 def refuse(mongodb: Mongo, *numbers: int) -> None:

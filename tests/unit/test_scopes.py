@@ -39,6 +39,19 @@ def test_a_scope_is_of_one_document() -> None:
     assert not context.has_scope()
 
 
+def test_documents_are_told_apart_by_scopes_and_appended_info() -> None:
+    """What a write of many documents asks once, to spare each of them the questions."""
+    with context.open_changeset():
+        assert not context.tells_documents_apart()
+        with open_scope(KEYS[0]):
+            assert context.tells_documents_apart()
+        assert not context.tells_documents_apart()
+        context.append_change_info(KEYS[1], {"a": 1})
+        assert context.tells_documents_apart()
+        context.consume_appended(KEYS[1])
+        assert not context.tells_documents_apart()
+
+
 @pytest.mark.parametrize(
     ("key", "is_same"), [(Int64(1), True), (1.0, True), (True, False), ("1", False), (ObjectId(), False)]
 )

@@ -181,6 +181,7 @@ class TestHeader:
             {"given": ["everything"]},
             {"given": [1]},
             {"given": [[]]},
+            {"given": [Code("user")]},
         ],
         ids=str,
     )

@@ -141,6 +141,12 @@ class Command(HistoryCommand):
             for report in reports:
                 for one in report.differences[:_MOST_LISTED]:
                     self.stdout.write(f"difference: {report.label} {one.document_id!r}: {one.reason}")
+                for one in report.remarks[:_MOST_LISTED]:
+                    self.remark(f"{report.label} {one.document_id!r}: {one.reason}")
+                if report.remark_count > _MOST_LISTED:
+                    self.remark(
+                        f"{report.remark_count} documents of which this is so; --json names more of them."
+                    )
         count = sum(report.difference_count for report in reports)
         if count:
             raise DifferencesFoundError(f"{count} differences.", reports=reports)

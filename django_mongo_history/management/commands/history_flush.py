@@ -60,20 +60,33 @@ class Command(HistoryCommand):
 
     def _once(self, options: dict[str, Any]) -> None:
         total = moving.Counts()
-        for depot in depots.each(using=options["using"]):
-            counts = self._flushed(depot, options)
-            total.add(counts)
-            if counts.stored or counts.refused or counts.dead or options["every"] is None:
-                self.stdout.write(f"{depot.outbox.name}: {_sentence(counts)}")
-        for error in total.errors[:_MOST_LISTED]:
-            self.remark(error)
+        failures: list[Exception] = []
+        try:
+            for depot in depots.each(using=options["using"]):
+                try:
+                    counts = self._flushed(depot, options)
+                except (StoreError, PyMongoError) as error:  # what waits elsewhere has its turn all the same
+                    failures.append(error)
+                    continue
+                total.add(counts)
+                if counts.stored or counts.refused or counts.dead or options["every"] is None:
+                    self.stdout.write(f"{depot.outbox.name}: {_sentence(counts)}")
+        except PyMongoError as error:  # a server of which it is not known what waits there
+            failures.append(error)
+        for reason in total.errors[:_MOST_LISTED]:
+            self.remark(reason)
         if len(total.errors) > _MOST_LISTED:
             self.remark(f"... and {len(total.errors) - _MOST_LISTED} more")
-        if total.refused or total.dead:
+        is_refused = bool(total.refused or total.dead)
+        for failure in failures if is_refused else failures[1:]:
+            self.remark(one_line(failure))
+        if is_refused:
             raise CommandError(
                 f"{total.refused + total.dead} versions could not be stored. Mend what the reasons name, then run "
                 "`manage.py history_flush --all --dead`."
             )
+        if failures:
+            raise failures[0]
 
     def _flushed(self, depot: moving.Depot, options: dict[str, Any]) -> moving.Counts:
         waiting = depot.outbox.waiting().count

@@ -32,7 +32,8 @@ def changes(policy: Policy | None = None, **given: Any) -> EmbeddedChanges:
     tracked = SimpleNamespace(
         document_class=UnitPerson, label="unit.UnitPerson", renamed={"old": "new"}, policy=policy or Policy()
     )
-    source = SimpleNamespace(tracked=tracked, codec_options=values.EXACT)
+    environment = SimpleNamespace(registry=[])
+    source = SimpleNamespace(tracked=tracked, codec_options=values.EXACT, environment=environment)
     options = read_options(
         EmbeddedChanges.options, {"list_field": "log", **given}, format_name="embedded-changes"
     )

@@ -6,6 +6,7 @@ That they are the server's is held by a property test against a real one, in `te
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
 from hypothesis import given
 
-from django_mongo_history.core import after_image, values
-from tests.strategies import SPECIAL, doc, documents
+from django_mongo_history.core import after_image, elements, values
+from django_mongo_history.core.after_image import ComputedUpdate
+from tests.strategies import SPECIAL, Choices, doc, documents, random_document, random_value
 
 CODEC: CodecOptions[Any] = CodecOptions()
 
@@ -122,6 +124,42 @@ def test_a_document_of_duplicate_keys_is_declined() -> None:
     """Which of the two the server edits is not known here."""
     before = doc(("d", SPECIAL["duplicate_keys"]))
     assert after_image.after_update(before, {"$set": {"d.k": 5}}, CODEC) is None
+
+
+def test_documents_laid_out_alike_are_edited_alike() -> None:
+    """What an update has learned of one document brings the next to the very result that it would have had alone."""
+    source = random.Random(20261122)
+    learned = 0
+    for _case in range(3_000):
+        choose = Choices(source.randbytes(source.randrange(1, 300)))
+        before = random_document(choose)
+        names = [part.name for part in elements.elements(before) if part.name not in (b"_id", b"\xff")]
+        tree = {name: random_value(choose, 1) for name in names if choose.below(2)}
+        if choose.below(4) == 0:
+            tree[b"new"] = random_value(choose, 1)
+        shared = ComputedUpdate(tree)
+        for document in (before, before, with_other_values(choose, before), before):
+            assert shared.after(document) == ComputedUpdate(tree).after(document)
+        learned += bool(tree) and shared._plan is not None
+    assert learned > 500
+
+
+def with_other_values(choose: Choices, document: bytes) -> bytes:
+    """The same names and types, other values at some of them."""
+    parts = []
+    for part in elements.elements(document):
+        kind, value = random_value(choose, 1)
+        parts.append(part._replace(value=value) if kind == part.kind else part)
+    return elements.assemble(parts)
+
+
+def test_where_no_two_documents_are_alike_plans_are_given_up() -> None:
+    """They cost as much as the work itself."""
+    update = ComputedUpdate({b"a": (0x0A, b"")})
+    for number in range(200):
+        assert update.after(doc((f"x{number}", 1), ("a", number))) is not None
+    assert update._plan is not None
+    assert b"x49" in update._plan.layout[0][0]
 
 
 def test_a_replacement_keeps_the_id_in_front() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_mongo_history.core import elements
-from tests.strategies import SPECIAL, doc, documents, value
+from tests.strategies import SPECIAL, doc, documents, pairs, value
 
 
 @given(documents)
@@ -33,6 +33,34 @@ def test_bytes_that_are_no_document_are_a_value_error(document: bytes, data: st.
     for mangled in (document[:place], flipped):
         with suppress(ValueError):
             elements.elements(mangled)
+
+
+@given(pairs, st.data())
+def test_a_layout_fits_what_is_laid_out_so_and_nothing_else(
+    pair: tuple[bytes, bytes], data: st.DataObject
+) -> None:
+    """`fits` says where the elements begin, as `spans` does, of documents with the same names and types only."""
+    one, other = pair
+    layout = elements.layout_of(one)
+    if layout is None:  # no length tells where a regular expression ends
+        assert any(part.kind == 0x0B for part in elements.elements(one))
+        return
+    assert elements.fits(one, layout) == [*(start for start, *_rest in elements.spans(one)), len(one) - 1]
+    place = data.draw(st.integers(0, len(one) - 1))
+    flipped = one[:place] + bytes([one[place] ^ 0x11]) + one[place + 1 :]
+    for document in (other, one[:place], flipped, one + b"\x00"):
+        starts = elements.fits(document, layout)
+        if starts is not None:
+            found = elements.spans(document)
+            assert starts == [*(start for start, *_rest in found), len(document) - 1]
+            assert [document[start : name_end + 1] for start, name_end, _stop in found] == [
+                head for head, *_sizes in layout
+            ]
+
+
+def test_a_document_with_a_key_twice_has_no_layout() -> None:
+    """Whoever knows a layout knows that no key stands twice in it, whatever the types."""
+    assert elements.layout_of(doc(("a", 1), ("b", 2), ("a", "x"))) is None
 
 
 def test_an_inner_length_that_leads_out_of_the_document_is_a_value_error() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,7 +55,7 @@ class History:
         for position, record in enumerate(self.records):
             if record.patch is not None:
                 whole = self.after[position] if position in positions else None
-                self.records[position] = replace(record, snapshot=whole)
+                self.records[position] = record._replace(snapshot=whole)
 
     def replay(self, live: bytes | None = None) -> Replay:
         ordered = [
@@ -198,9 +198,9 @@ def test_what_lies_between_two_gaps_cannot_be_known() -> None:
 def test_a_hidden_change_needs_no_row() -> None:
     """A version whose tracked states are the same on both sides leads from one to the other whether it is readable or not."""
     history = counting(2)
-    history.records.insert(1, replace(history.records[0], id=ObjectId(), before=history.records[0].after))
+    history.records.insert(1, history.records[0]._replace(id=ObjectId(), before=history.records[0].after))
     history.after.insert(1, number(0))
-    history.records[1] = replace(history.records[1], operation=history.records[2].operation, snapshot=None)
+    history.records[1] = history.records[1]._replace(operation=history.records[2].operation, snapshot=None)
     history.broken[history.records[1].id] = None
     assert readable(history.replay(), history) == [True] * 3
 
@@ -296,7 +296,7 @@ def test_a_broken_row_of_an_earlier_life_is_not_blamed_for_a_later_one() -> None
 
 
 def wrong(history: History, position: int, **changes: Any) -> None:
-    history.records[position] = replace(history.records[position], **changes)
+    history.records[position] = history.records[position]._replace(**changes)
 
 
 def garbage(record: VersionRecord, how: str) -> dict[str, Any]:
@@ -364,7 +364,7 @@ def test_a_row_that_is_not_readable_says_why(row: Unreadable | None) -> None:
 def test_a_record_with_a_broken_patch_names_itself() -> None:
     """`patch_of` is for readers of changes: the same error."""
     history = counting(2)
-    record = replace(history.records[1], patch=b"garbage")
+    record = history.records[1]._replace(patch=b"garbage")
     with pytest.raises(BrokenChainError, match=str(record.id)):
         patch_of(record)
 
