@@ -4,6 +4,7 @@ Writers in processes of their own (`delivery_writer`), and the judgement of what
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import re
@@ -275,12 +276,26 @@ def at_broker(client: Any) -> int:
 
 
 def await_empty(client: Any, workers: Sequence[Worker]) -> None:
-    """Return when all messages are worked off; a worker that has ended is started again."""
+    """
+    Return when all messages are worked off; a worker that has ended is started again.
+
+    A message that has left the queue is for a moment nowhere to be seen: what is empty is looked at once more.
+    """
 
     def is_empty() -> bool:
         for worker in workers:
             if not worker.is_running():
                 worker.start()
+        if at_broker(client):
+            return False
+        time.sleep(0.5)
         return at_broker(client) == 0
 
     eventually(is_empty, what="the messages to be worked off", timeout_s=PATIENCE_S)
+
+
+def await_versions(*writers: Load) -> None:
+    """Return when as many versions are stored as writes were acknowledged, or will not be."""
+    wanted = sum(told["has_effect"] for writer in writers for told in writer.done)
+    with contextlib.suppress(AssertionError):  # what is missing is told by `check`
+        eventually(lambda: stored() >= wanted, what="the versions")

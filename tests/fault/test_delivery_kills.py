@@ -65,6 +65,7 @@ def settle(url: str, *workers: Worker) -> None:
 
 def judge(capsys: Says, what: str, *writers: Load, workers: tuple[Worker, ...] = ()) -> loads.Counts:
     """The counts, printed. Messages that were lost are told, too: see Note [What Redis loses]."""
+    loads.await_versions(*writers)
     counts = loads.check(*writers)
     lost = {one for writer in writers for one in writer.sent} - loads.received(*workers).keys()
     with capsys.disabled():
