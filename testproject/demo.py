@@ -86,6 +86,9 @@ def _prepare(stack: contextlib.ExitStack, options: argparse.Namespace) -> Way:
     way: Way = stack.enter_context(worker_running()) if options.celery else Here()
     stack.callback(mongoengine.disconnect_all)
     django.setup()
+    from django_mongo_history import depots
+
+    stack.callback(depots.finish)  # while there are connections
     return way
 
 
