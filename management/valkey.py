@@ -12,9 +12,7 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +21,8 @@ from typing import Self
 from management import scratch
 from management.errors import ManagementError
 from management.interruption import interrupt_on_sigterm
-from management.mongod import HOST, free_port
-from management.tether import tethered
+from management.listening import HOST, ListeningProcess, free_port
 
-START_TIMEOUT_S = 30
 PORT_TRIES = 5
 RESTART_TRIES = 100  # of RETRY_S each: somebody's connection may go out from the port that was ours
 RETRY_S = 0.1
@@ -65,7 +61,7 @@ def _valkey_of_wheel() -> str | None:
     return next((str(binary) for binary in sorted(binaries.glob("*/valkey-server"))), None)
 
 
-class Broker:
+class Broker(ListeningProcess):
     """
     A Valkey on a free port of 127.0.0.1, its files in a temporary directory.
 
@@ -73,11 +69,18 @@ class Broker:
     never told to keep anything.
     """
 
+    title = "the broker"
+    error = BrokerError
+    patience_s = 30.0
+
     def __init__(self, *, is_persistent: bool = False) -> None:
+        super().__init__()
         self._is_persistent = is_persistent
-        self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
-        self.port = 0
+
+    @property
+    def log(self) -> Path:
+        return self._directory.path / "valkey.log"
 
     @property
     def url(self) -> str:
@@ -87,14 +90,6 @@ class Broker:
     def database_url(self, number: int) -> str:
         """Database `number`, below `DATABASES`: nothing that is sent there is seen in another."""
         return f"redis://{HOST}:{self.port}/{number}"
-
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-        return self._process.pid if self.is_running() and self._process else None
-
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
         """Start and return when it answers; on any failure nothing is left running."""
@@ -120,29 +115,16 @@ class Broker:
         self.kill()
         self._directory.remove()
 
-    def kill(self) -> None:
-        """SIGKILL, as a crash would. Also ends a paused process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
     def restart(self) -> None:
         """Start it on its port again, with what it kept, and return when it answers; nothing where it runs."""
         for _ in range(RESTART_TRIES):
             if self.is_running():
                 return
-            self._launch()
-            if self._answers():
+            self.launch_as(self._command)
+            if self.answers():
                 return
             time.sleep(RETRY_S)
-        raise BrokerError(f"the broker cannot be started at port {self.port} again: {self._last_words()}")
-
-    def pause(self) -> None:
-        """Freeze the process: its connections stay open and nobody answers, as in a network partition."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        raise BrokerError(f"the broker cannot be started at port {self.port} again: {self.last_words()}")
 
     def __enter__(self) -> Self:
         return self.start()
@@ -150,49 +132,16 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def pid_of_listener(self) -> int | None:
+        return _pid_of_listener(self.port)
+
     def _start_somewhere(self) -> None:
         for _ in range(PORT_TRIES):
             self.port = free_port()
-            self._launch()
-            if self._answers():
+            self.launch_as(self._command)
+            if self.answers():
                 return
-        raise BrokerError(f"the broker ended at once, {PORT_TRIES} times: {self._last_words()}")
-
-    def _launch(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                tethered([*self._command, "--port", str(self.port)]),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us: we stop the broker when everybody has let go of it
-            )
-
-    def _answers(self) -> bool:
-        """True when *our* process answers on the port, False when it has ended."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while self.is_running():
-            if _pid_of_listener(self.port) == self.pid:
-                return True
-            if time.monotonic() > deadline:
-                self.kill()
-                raise BrokerError(
-                    f"the broker does not answer after {START_TIMEOUT_S} s: {self._last_words()}"
-                )
-            time.sleep(0.01)
-        return False
-
-    def _signal(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-
-    @property
-    def _log(self) -> Path:
-        return self._directory.path / "valkey.log"
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return (lines or ["it said nothing"])[-1][:300]
+        raise BrokerError(f"the broker ended at once, {PORT_TRIES} times: {self.last_words()}")
 
 
 def _pid_of_listener(port: int) -> int | None:

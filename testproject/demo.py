@@ -24,7 +24,7 @@ from pymongo.uri_parser import parse_uri
 
 from management.errors import ManagementError
 from management.interruption import Terminated, interrupt_on_sigterm
-from management.mongod import HOST, is_free
+from management.listening import HOST, is_free
 from management.servers import running_server
 from testproject.airports.loader import releases
 from testproject.demonstration.offload import Here, Way, worker_running

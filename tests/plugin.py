@@ -24,7 +24,8 @@ import pytest
 from pymongo.uri_parser import parse_uri
 
 from management.interruption import interrupt_on_sigterm
-from management.mongod import HOST, OWN_ADDRESSES
+from management.listening import HOST
+from management.mongod import OWN_ADDRESSES
 from management.tether import end_with_parent
 
 UNREACHABLE = f"{HOST}:1"

@@ -20,10 +20,10 @@ from django_mongo_history.admin.scope import HistorySubject, scope_of
 from django_mongo_history.core.identity import class_name
 from django_mongo_history.core.model import VersionRecord
 from django_mongo_history.documents import Reference
-from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.query.records import stores_of
 from django_mongo_history.query.relations import Places
 from django_mongo_history.reading import DocumentHistory, Source, changes, read_document, scan
+from django_mongo_history.reading.class_names import stored_class_name
 from django_mongo_history.storage.base import Query
 
 VIEW, REVERT, EXPORT = "view", "revert", "export"
@@ -214,7 +214,7 @@ class Access:
         asked = source.tracked.document_class
         if not documents.is_document_class(asked):
             return source
-        name = class_name(history.image) or _stored_name(history)
+        name = class_name(history.image) or stored_class_name(history)
         if name is None:
             return source
         found = documents.find_class(name)
@@ -233,15 +233,3 @@ def _is_alone(document_class: type[Any]) -> bool:
         return True
     near = documents.sharing(document_class)
     return not documents.uses_class_names(document_class) and all(one is document_class for one in near)
-
-
-def _stored_name(history: DocumentHistory) -> str | None:
-    """The class name of the last stored version."""
-    for index in reversed(range(len(history.steps))):
-        try:
-            record = history.record(index)
-        except BrokenChainError:
-            continue
-        if record is not None:
-            return record.document_class
-    return None

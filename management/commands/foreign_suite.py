@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from management.errors import ManagementError
-from management.mongod import is_free
+from management.listening import is_free
 from management.servers import ReplicaSet
 from management.steps import call
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from management.mongod import HOST
+from management.listening import HOST
 from management.servers import ReplicaSet
 
 USER = "elin"

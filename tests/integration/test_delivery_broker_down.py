@@ -23,7 +23,7 @@ from django_mongo_history import history_of, runtime, tasks
 from django_mongo_history.delivery import publishing
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import DeliveryError
-from management.mongod import HOST
+from management.listening import HOST
 from management.valkey import Broker
 from tests.celery_parts import connected_app, eventually
 from tests.fault import delivery_load as loads

@@ -22,7 +22,7 @@ from pymongo.database import Database
 from django_mongo_history import DeliveryError, depots
 from django_mongo_history.delivery import moving
 from django_mongo_history.errors import StoreError
-from management.mongod import HOST
+from management.listening import HOST
 from tests.celery_parts import MakeWorker, connected_app, eventually
 from tests.commanding import run
 from tests.judge import configured, tracking

@@ -18,7 +18,7 @@ from django_mongo_history.delivery import moving
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import StoreError
 from django_mongo_history.storage.mongo import MongoStore
-from management.mongod import HOST
+from management.listening import HOST
 from management.servers import Standalone
 from tests.celery_parts import connected_app
 from tests.commanding import run

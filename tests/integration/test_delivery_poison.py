@@ -30,7 +30,7 @@ from django_mongo_history import depots, history_of, runtime, tasks
 from django_mongo_history.delivery import moving
 from django_mongo_history.delivery.messages import Message
 from django_mongo_history.errors import DeliveryError, StoreError
-from management.mongod import HOST
+from management.listening import HOST
 from tests.celery_parts import MakeWorker, connected_app, eventually
 from tests.commanding import run
 from tests.conftest import CLIENT_OPTIONS

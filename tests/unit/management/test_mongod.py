@@ -9,7 +9,8 @@ import pytest
 from management import mongod
 from management.commands import demo
 from management.errors import ManagementError
-from management.mongod import HOST, ServerError, find_mongod, free_port, is_free
+from management.listening import HOST, free_port, is_free
+from management.mongod import ServerError, find_mongod
 from tests.plugin import UnrelatedServerError
 
 
