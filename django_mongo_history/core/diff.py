@@ -9,40 +9,18 @@ lists wrongly (https://github.com/inveniosoftware/dictdiffer/issues/178).
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import dictdiffer
 
-from django_mongo_history.core import elements, values
+from django_mongo_history.core import elements, patches, values
 from django_mongo_history.core.align import SAME, Leaf, align, align_whole
-from django_mongo_history.core.elements import ARRAY, DOCUMENT, Element
+from django_mongo_history.core.elements import DOCUMENT
 from django_mongo_history.core.leaves import replaced_values
-from django_mongo_history.core.model import PatchEntries, Path, PathPart, Replaced, State
-
-
-class PatchError(ValueError):
-    """A patch does not fit the state that it is applied to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """
-    Edits from one state to the next, with both sides of every edit.
-
-    `entries`: dictdiffer triples with list paths. `key_order`: `[path, old_keys | None, new_keys | None]` for each
-    document whose keys the entries alone would leave in another order, on the side where they would.
-    """
-
-    entries: PatchEntries
-    key_order: list[Any]
-
-    def __bool__(self) -> bool:
-        return bool(self.entries or self.key_order)
+from django_mongo_history.core.model import Path, PathPart, Replaced, State
+from django_mongo_history.core.patches import Patch, PatchError
 
 
 def diff(before: Mapping[str, Any] | bytes, after: Mapping[str, Any] | bytes) -> Patch:
@@ -55,7 +33,7 @@ def diff(before: Mapping[str, Any] | bytes, after: Mapping[str, Any] | bytes) ->
     old = before if isinstance(before, bytes) else values.encode(before)
     new = after if isinstance(after, bytes) else values.encode(after)
     found = diff_images(old, new)
-    return Patch(decode_entries(found.patch), found.key_order)
+    return Patch(patches.decode_entries(found.patch), found.key_order)
 
 
 class EncodedPatch(NamedTuple):
@@ -83,7 +61,7 @@ def diff_images(before: bytes, after: bytes, replaced: Sequence[Replaced] | None
     if replaced is None:
         replaced = replaced_values(before, after)
     if replaced is not None:
-        found = _encode_replaced(replaced)
+        found = _replacing(replaced)
         if len(found.patch) <= len(before) + len(after) + _MOST_BEYOND:
             return found
     return _diff_trees(before, after)
@@ -115,7 +93,9 @@ def _whole(before: bytes, after: bytes) -> EncodedPatch:
         for side in (before, after)
     )
     names = {name.decode("utf-8", "surrogateescape") for name, _kind, _value in ((old - new) + (new - old))}
-    return EncodedPatch(_encode_leaves([("change", [], sides)]), [], [(name,) for name in sorted(names)])
+    return EncodedPatch(
+        patches.encode_leaves([("change", [], sides)]), [], [(name,) for name in sorted(names)]
+    )
 
 
 def _encoded(left: dict[str, Any], right: dict[str, Any]) -> EncodedPatch | None:
@@ -125,7 +105,7 @@ def _encoded(left: dict[str, Any], right: dict[str, Any]) -> EncodedPatch | None
     )
     if not _proves(patch, left, right):
         return None
-    return EncodedPatch(_encode_leaves(patch.entries), patch.key_order, _paths(patch))
+    return EncodedPatch(patches.encode_leaves(patch.entries), patch.key_order, _paths(patch))
 
 
 def _paths(patch: Patch) -> list[Path]:
@@ -185,44 +165,7 @@ def copy(value: Any) -> Any:
     return value
 
 
-def encode_entries(entries: PatchEntries) -> bytes:
-    """Entries as the BSON that `decode_entries` reads."""
-    return values.encode(
-        {"p": [[operation, list(path), _as_lists(payload)] for operation, path, payload in entries]}
-    )
-
-
-def decode_entries(encoded: bytes) -> PatchEntries:
-    """
-    Entries in dictdiffer's own shape, tuples included.
-
-    Raises: PatchError for bytes that hold no patch.
-    """
-    try:
-        stored = values.decode(encoded)["p"]
-        return [_entry(*triple) for triple in stored]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise PatchError(f"not a patch: {error}") from error
-
-
-def _entry(operation: str, path: list[PathPart], payload: list[Any]) -> tuple[str, list[PathPart], Any]:
-    if not isinstance(path, list):
-        raise TypeError("a path is a list")
-    if operation == "change":
-        old, new = payload
-        return operation, path, (old, new)
-    if operation in ("add", "remove"):
-        return operation, path, [(key, value) for key, value in payload]
-    raise ValueError(f"unknown operation {operation!r}")
-
-
-def _as_lists(payload: Any) -> list[Any]:
-    if isinstance(payload, tuple):  # both sides of a change
-        return list(payload)
-    return [list(pair) for pair in payload]
-
-
-# -- beside dictdiffer: the key order, the proof, the stored form ----------------------------------------------------
+# -- beside dictdiffer: the key order, the proof --------------------------------------------------------------------
 
 
 def _orders(path: tuple[PathPart, ...], left: Any, right: Any) -> Iterator[list[Any]]:
@@ -264,71 +207,9 @@ def _identical(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _encode_leaves(entries: PatchEntries) -> bytes:
-    """Entries with leaves for values, as the BSON that `decode_entries` reads."""
-    return _encode_all(_encode_entry(*entry) for entry in entries)
-
-
-def _encode_replaced(replaced: Sequence[Replaced]) -> EncodedPatch:
+def _replacing(replaced: Sequence[Replaced]) -> EncodedPatch:
     """No proof needed: every value goes where the other one lay, both ways."""
-    if len(replaced) == 1:
-        return EncodedPatch(_encode_one(replaced[0]), [], [replaced[0].path])
-    patch = _encode_all(_encode_sides("change", path, (old, new)) for path, old, new in replaced)
-    return EncodedPatch(patch, [], [path for path, _old, _new in replaced])
-
-
-_BEFORE_ONE_ENTRY: Final = struct.Struct("<i3si3si")
-_BEFORE_ITS_SIDES: Final = struct.Struct("<3si")
-_BEHIND_ITS_SIDES: Final = b"\x00" * 4
-
-
-def _encode_one(one: Replaced) -> bytes:
-    """What `_encode_all` makes of one entry, in one go: most updates replace one value."""
-    path, (old_kind, old), (new_kind, new) = one
-    head = _encode_head("change", path)
-    sides = b"%c0\x00%b%c1\x00%b" % (old_kind, old, new_kind, new)
-    size = len(sides) + 5
-    entry_size = len(head) + 3 + size + 5
-    whole = entry_size + 16, b"\x04p\x00", entry_size + 8, b"\x040\x00", entry_size
-    return b"%b%b%b%b%b" % (
-        _BEFORE_ONE_ENTRY.pack(*whole),
-        head,
-        _BEFORE_ITS_SIDES.pack(b"\x042\x00", size),
-        sides,
-        _BEHIND_ITS_SIDES,
-    )
-
-
-def _encode_all(entries: Iterable[bytes]) -> bytes:
-    return elements.assemble([(b"p", ARRAY, elements.assemble_array([(ARRAY, entry) for entry in entries]))])
-
-
-def _encode_entry(operation: str, path: list[PathPart], payload: Any) -> bytes:
-    if operation == "change":
-        return _encode_sides(operation, tuple(path), [_raw(side) for side in payload])
-    pairs = (elements.assemble_array([_raw(key), _raw(value)]) for key, value in payload)
-    return _encode_sides(operation, tuple(path), [(ARRAY, pair) for pair in pairs])
-
-
-def _encode_sides(operation: str, path: Path, sides: Iterable[tuple[int, bytes]]) -> bytes:
-    head = _encode_head(operation, path)
-    return elements.enclose([head, elements.element(b"2", ARRAY, elements.assemble_array(sides))])
-
-
-@lru_cache(maxsize=1024)
-def _encode_head(operation: str, path: Path) -> bytes:
-    """What an entry begins with; the writes of a program touch the same paths again and again."""
-    named = elements.element(b"0", *values.encode_value(operation))
-    return named + elements.element(b"1", *values.encode_value(list(path)))
-
-
-def _raw(value: Any) -> tuple[int, bytes]:
-    if isinstance(value, Leaf):
-        return value.kind, value.value
-    if isinstance(value, dict):
-        parts = ((key.encode("utf-8", "surrogateescape"), *_raw(inner)) for key, inner in value.items())
-        return DOCUMENT, elements.assemble(Element(*part) for part in parts)
-    return values.encode_value(value)
+    return EncodedPatch(patches.encode_changes(replaced), [], [one.path for one in replaced])
 
 
 # -- apply ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bson import ObjectId
 from bson.timestamp import Timestamp
 
-from django_mongo_history.core import diff, policy, values
+from django_mongo_history.core import diff, patches, policy, values
 from django_mongo_history.core.model import (
     Context,
     DocumentKey,
@@ -142,7 +142,7 @@ def record_converted(
     """The version of a write that another history tells of: one also where the two states are the same."""
     before, after = sides.before, sides.after
     if sides.told and before is not None and after is not None:
-        patch: bytes | None = diff.encode_entries(sides.told)
+        patch: bytes | None = patches.encode_entries(sides.told)
         key_order: list[Any] = []
         changed = _changed(_paths(sides.told))
     else:
@@ -186,7 +186,7 @@ def record_unknown(
         id=version_id,
         before=digests[0],
         after=digests[1],
-        patch=diff.encode_entries(told) if told else None,
+        patch=patches.encode_entries(told) if told else None,
         changed=_limited(changed),
         hidden_changed=sides.hidden,
     )

@@ -16,9 +16,9 @@ from typing import Any, Final
 from bson import ObjectId
 from bson.errors import BSONError
 
-from django_mongo_history.core import diff, values
-from django_mongo_history.core.diff import Patch, PatchError
+from django_mongo_history.core import diff, patches, values
 from django_mongo_history.core.model import DocumentKey, Entry, Operation, VersionRecord
+from django_mongo_history.core.patches import Patch, PatchError
 from django_mongo_history.errors import BrokenChainError
 
 REMEMBERED: Final = 32
@@ -283,7 +283,7 @@ def patch_of(record: VersionRecord) -> Patch:
     if record.patch is None:
         return Patch([], list(record.key_order or []))
     try:
-        return Patch(diff.decode_entries(record.patch), list(record.key_order or []))
+        return Patch(patches.decode_entries(record.patch), list(record.key_order or []))
     except PatchError as error:
         raise unreadable(record.key, Unreadable(record.id, str(error))) from error
 

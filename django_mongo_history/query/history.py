@@ -21,7 +21,7 @@ from django_mongo_history.query.relations import Places, Then, names
 from django_mongo_history.query.sources import Sources
 from django_mongo_history.query.version import Version
 from django_mongo_history.reading import DocumentHistory, Source, read_document
-from django_mongo_history.reading.document import is_change, prefetch_states
+from django_mongo_history.reading.opening import is_change, prefetch_states
 from django_mongo_history.reading.relations import referring
 from django_mongo_history.storage.base import Query
 

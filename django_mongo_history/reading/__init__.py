@@ -3,7 +3,8 @@ Versions and states as they are read: one document with its derived versions, or
 """
 
 from django_mongo_history.reading.changes import changes_between, changes_of, patch_between, shown_entries
-from django_mongo_history.reading.document import DocumentHistory, read_document, read_documents
+from django_mongo_history.reading.document import DocumentHistory
+from django_mongo_history.reading.opening import read_document, read_documents
 from django_mongo_history.reading.scanning import scan
 from django_mongo_history.reading.source import Source
 

@@ -8,7 +8,7 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions
 
-from django_mongo_history.core import diff, elements, policy, values
+from django_mongo_history.core import diff, elements, patches, policy, values
 from django_mongo_history.core.drift import rename_entries
 from django_mongo_history.core.elements import Element
 from django_mongo_history.core.model import ABSENT, HIDDEN, Change, PatchEntries, Path, VersionRecord
@@ -54,7 +54,7 @@ def patch_between(
         whole = after if before is None else before
         return [] if whole is None else [(operation, [], list(_items(whole, codec_options)))]
     encoded = diff.diff_images(before, after).patch
-    return [_read(entry, codec_options) for entry in diff.decode_entries(encoded)]
+    return [_read(entry, codec_options) for entry in patches.decode_entries(encoded)]
 
 
 def shown_entries(record: VersionRecord, view: View) -> PatchEntries:

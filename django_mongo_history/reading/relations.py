@@ -18,7 +18,8 @@ from django_mongo_history.core.model import ABSENT, State
 from django_mongo_history.documents import Parts, Pointer, Reference, Shape
 from django_mongo_history.errors import HiddenFieldError, UntrackedFieldError
 from django_mongo_history.reading.class_names import stored_class_name
-from django_mongo_history.reading.document import DocumentHistory, prefetch_states
+from django_mongo_history.reading.document import DocumentHistory
+from django_mongo_history.reading.opening import prefetch_states
 from django_mongo_history.reading.scanning import scan
 from django_mongo_history.reading.source import Source
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 from django_mongo_history.core import values
 from django_mongo_history.core.identity import id_of
 from django_mongo_history.core.model import ABSENT, Entry
-from django_mongo_history.reading.document import DocumentHistory, read_document, read_documents
+from django_mongo_history.reading.document import DocumentHistory
+from django_mongo_history.reading.opening import read_document, read_documents
 from django_mongo_history.reading.source import Source
 
 CHUNK: Final = 1000

@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 from bson import ObjectId
 
 from django_mongo_history.core import diff, elements, values
-from django_mongo_history.core.diff import Patch, PatchError
 from django_mongo_history.core.model import Operation, PatchEntries, Path, State, VersionRecord
+from django_mongo_history.core.patches import Patch, PatchError
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.replay import patch_of
 from django_mongo_history.documents import Reference

@@ -25,7 +25,7 @@ from django_mongo_history.core.policy import Policy
 from django_mongo_history.errors import BrokenChainError
 from django_mongo_history.reading import DocumentHistory, Source, scan
 from django_mongo_history.reading.class_names import stored_class_name
-from django_mongo_history.reading.document import prefetch_states
+from django_mongo_history.reading.opening import prefetch_states
 from django_mongo_history.revert.drops import Census, Drop, Dropped, Lost, dropped
 from django_mongo_history.revert.goals import GivenState, Goal, ObstacleError, StateAt, Target, Without
 

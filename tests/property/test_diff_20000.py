@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from django_mongo_history.core import diff, values
+from django_mongo_history.core import diff, patches, values
 from tests.strategies import Choices, random_pair
 
 PAIRS = 20_000
@@ -27,7 +27,7 @@ def test_patches_lead_both_ways_on_20000_random_pairs() -> None:
 
 def leads_both_ways(before: bytes, after: bytes) -> bool:
     stored = diff.diff_images(before, after)
-    patch = diff.Patch(diff.decode_entries(stored.patch), stored.key_order)
+    patch = patches.Patch(patches.decode_entries(stored.patch), stored.key_order)
     back = diff.invert(patch)
     return (
         values.encode(diff.apply(patch, values.decode(before))) == after

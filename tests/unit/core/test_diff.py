@@ -11,8 +11,8 @@ from bson import Decimal128, Int64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_mongo_history.core import diff, values
-from django_mongo_history.core.diff import Patch, PatchError
+from django_mongo_history.core import diff, patches, values
+from django_mongo_history.core.patches import Patch, PatchError
 from tests.strategies import SPECIAL, doc, pairs
 
 Documents = tuple[bytes, bytes]
@@ -61,7 +61,7 @@ def test_no_change_is_an_empty_patch(pair: Documents) -> None:
 def test_the_stored_form_is_the_patch(pair: Documents) -> None:
     """`encode_entries(decode_entries(x)) == x`: what is spliced from the images is what Python values would give."""
     stored = diff.diff_images(*pair).patch
-    assert diff.encode_entries(diff.decode_entries(stored)) == stored
+    assert patches.encode_entries(patches.decode_entries(stored)) == stored
 
 
 @given(pairs)
@@ -93,7 +93,7 @@ def test_every_changed_path_is_named(pair: Documents) -> None:
     found = diff.diff_images(*pair)
     edits = sum(
         1 if operation == "change" else len(payload)
-        for operation, _path, payload in diff.decode_entries(found.patch)
+        for operation, _path, payload in patches.decode_entries(found.patch)
     )
     assert len(found.paths) == edits + len(found.key_order)
 
@@ -292,7 +292,7 @@ def test_what_is_no_plain_container_changes_whole(name: str) -> None:
 def test_twice_the_same_key_at_the_top_changes_as_a_whole(before: bytes, after: bytes) -> None:
     """No tree holds such a document, so the patch is one change of all of it, byte for byte both ways."""
     encoded = diff.diff_images(before, after)
-    patch = diff.Patch(diff.decode_entries(encoded.patch), encoded.key_order)
+    patch = patches.Patch(patches.decode_entries(encoded.patch), encoded.key_order)
     assert [entry[:2] for entry in patch.entries] == [("change", [])]
     assert values.encode(diff.apply_in_place(patch, values.decode_any(before))) == after
     assert values.encode(diff.apply_in_place(diff.invert(patch), values.decode_any(after))) == before
@@ -326,7 +326,7 @@ def test_of_documents_that_change_as_a_whole_the_differing_names_are_known() -> 
 def test_bytes_that_hold_no_patch_are_a_patch_error(stored: bytes) -> None:
     """A broken patch is told from others' errors."""
     with pytest.raises(PatchError, match="not a patch"):
-        diff.decode_entries(stored)
+        patches.decode_entries(stored)
 
 
 # -- order of keys, leniently -----------------------------------------------------------------------------------------

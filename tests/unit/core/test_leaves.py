@@ -41,7 +41,7 @@ def assert_same_by_both_ways(before: bytes, after: bytes) -> bool:
     assert replaced_values(before, after) == replaced, "another one where the keys are known"
     if replaced is None:
         return False
-    walked = diff._encode_replaced(replaced)
+    walked = diff._replacing(replaced)
     if walked.size <= len(before) + len(after) + diff._MOST_BEYOND:
         assert diff._diff_trees(before, after) == walked == diff.diff_images(before, after)
     return True

@@ -11,7 +11,7 @@ from bson.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_mongo_history.core import diff, policy, values
+from django_mongo_history.core import diff, patches, policy, values
 from django_mongo_history.core.model import CLOCK_BIT, Context, DocumentKey, Operation, VersionRecord, Write
 from django_mongo_history.core.policy import Policy
 from django_mongo_history.core.recording import Circumstances, record_baseline, record_write
@@ -64,7 +64,7 @@ def test_the_patch_leads_between_the_tracked_states(pair: tuple[bytes, bytes], r
     """What is stored of an update leads from the pruned state before to the pruned state after it."""
     record = record_write(write_of(*pair), around(rules))
     if record is not None and record.patch is not None:
-        patch = diff.Patch(diff.decode_entries(record.patch), record.key_order or [])
+        patch = patches.Patch(patches.decode_entries(record.patch), record.key_order or [])
         before, after = (policy.prune(image, rules) for image in pair)
         assert values.encode(diff.apply(patch, values.decode(before))) == after
 
