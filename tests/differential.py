@@ -55,7 +55,7 @@ WRITES = {"insert", "update", "delete", "findAndModify"}
 
 See = Callable[..., Any]
 _ID = re.compile(r"ObjectId\(\\*'([0-9a-f]{24})\\*'\)")
-_OF_OURS = re.compile(r"Recording(Methods|Collection)")
+_OF_OURS = re.compile(r"Recording(FindMethods|Methods|Collection)")
 """Messages name the class; that it is ours is the documented difference."""
 _NUMBERS = re.compile(r"txnNumber: \d+")
 _SERVERS_OWN = re.compile(r", full error:.*", re.DOTALL)

@@ -12,7 +12,7 @@ from django_mongo_history.capture.projected import projected
 from django_mongo_history.capture.strictness import Reach
 
 
-class FindingMethods(RecordedCalls):
+class RecordingFindMethods(RecordedCalls):
     """What writes one document and answers with it."""
 
     def find_one_and_update(self, filter: Any, update: Any, *args: Any, **options: Any) -> Any:

@@ -12,12 +12,12 @@ from pymongo.results import InsertOneResult
 
 from django_mongo_history.capture import arguments, batch, bulk, works
 from django_mongo_history.capture.calls import worded
-from django_mongo_history.capture.finding import FindingMethods
+from django_mongo_history.capture.finding import RecordingFindMethods
 from django_mongo_history.capture.strictness import Reach
 from django_mongo_history.driver.images import Found
 
 
-class RecordingMethods(FindingMethods):
+class RecordingMethods(RecordingFindMethods):
     """The writing methods, over `_images` (the collection beneath) and `_subject`."""
 
     # -- inserts ---------------------------------------------------------------------------------------------------

@@ -345,11 +345,11 @@ def test_hidden_and_untracked_values_do_not_come_along(mongodb: Any) -> None:
     tracker = OldTracker("old_lamps")
     ids = [ObjectId() for _ in range(3)]
     for document_id in ids:
-        first = {"_id": document_id, "name": "A", "password": "s3cret-1", "seen": 777_001}
+        first = {"_id": document_id, "name": "A", "password": "s3cret-1", "seen": 777_333_001}
         tracker.begin(first)
         tracker.save(first, {**first, "password": "s3cret-2"})
-        tracker.save({**first, "seen": 777_001}, {**first, "seen": 777_002})
-        tracker.save(first, {**first, "name": "B", "password": "s3cret-3", "seen": 777_003})
+        tracker.save({**first, "seen": 777_333_001}, {**first, "seen": 777_333_002})
+        tracker.save(first, {**first, "name": "B", "password": "s3cret-3", "seen": 777_333_003})
         tracker.untracked({**first, "name": "C", "password": "s3cret-4"})
     with configured(), tracking(OldLamp, hidden=["password"], untracked=["seen"]):
         made = convert(mongodb, tracker)
@@ -366,7 +366,7 @@ def test_hidden_and_untracked_values_do_not_come_along(mongodb: Any) -> None:
         list(mongodb["document_history_conversions"].find())
     )
     assert "s3cret" not in kept
-    assert "777" not in kept.replace(str(ids), "")
+    assert "777333" not in kept  # six digits: an id may hold three of them
 
 
 def test_bytes_come_back(database: Any) -> None:
