@@ -86,14 +86,17 @@ class _Plan(NamedTuple):
     @classmethod
     def of(cls, before: bytes, tree: _Tree) -> _Plan | None:
         """Made of one document, to be tried on the next; None where the update does anything else to it."""
+        values = {name: edit for name, edit in tree.items() if isinstance(edit, tuple)}
+        if len(values) < len(tree):
+            return None
         layout = elements.layout_of(before)
         if layout is None:
             return None
         places = {head[1:-1]: index for index, (head, *_sizes) in enumerate(layout)}
         edits = []
-        for name, edit in tree.items():
+        for name, edit in values.items():
             index = places.get(name)
-            if index is None or not isinstance(edit, tuple):
+            if index is None:
                 return None
             head, head_size, *_sizes = layout[index]
             if head[0] == edit[0] and head[0] in (DOCUMENT, ARRAY):
@@ -152,9 +155,10 @@ class ComputedUpdate:
         if planned is not None:
             return planned
         found = self._worked_out(before)
-        if found is not None and self._plans_left:
+        if found is not None and found.replaced is not None and self._plans_left:
             self._plans_left -= 1
-            self._plan = _Plan.of(before, self.tree)
+            if self._plans_left < _MOST_PLANS - 1:  # of one document alone a plan is for nothing
+                self._plan = _Plan.of(before, self.tree)
         return found
 
     def _worked_out(self, before: bytes) -> AfterImage | None:

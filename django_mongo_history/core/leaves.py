@@ -29,7 +29,8 @@ def replaced_values(before: bytes, after: bytes) -> list[Replaced] | None:
     """
     found: list[Replaced] = []
     layout = _known.layout
-    starts = elements.fits(before, layout) if len(before) <= _MOST_TO_COMPARE_AGAIN else None
+    is_small = max(len(before), len(after)) <= _MOST_TO_COMPARE_AGAIN
+    starts = elements.fits(before, layout) if is_small else None
     try:
         if starts is None:
             _walk(before, after, (), found)
@@ -61,11 +62,9 @@ class _Known:
         self.misses = 0
 
     def learn(self, document: bytes) -> None:
-        """Seldom where it has been for nothing: some collections hold no two documents alike."""
+        """Of two in a row that were unknown, and then seldom: collections are written in turn, or hold no two alike."""
         self.misses += 1
-        if len(document) <= _MOST_TO_COMPARE_AGAIN and not (
-            self.misses > _FEW_MISSES and self.misses % _FEW_MISSES
-        ):
+        if len(document) <= _MOST_TO_COMPARE_AGAIN and (self.misses == 2 or not self.misses % _FEW_MISSES):
             self.layout = elements.layout_of(document) or self.layout
 
 

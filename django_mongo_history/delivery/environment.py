@@ -175,20 +175,21 @@ class Recorder:
         self._shared = {}
 
     def __call__(self, writes: Sequence[Write], order: Timestamp | None) -> list[VersionRecord]:
-        record = self._record if self._may_differ() else self._record_alike
-        found = (record(write, order) for write in writes if write.before != write.after)
+        found = (self._record(write, order) for write in writes if write.before != write.after)
         return [made for made in found if made is not None]
 
+    def _record(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
+        if not self._may_differ():
+            around = self._around_all(class_name(write.before if write.after is None else write.after), order)
+            if not self._may_differ():  # whom that has asked may have appended something to a document
+                return None if around is None else record_write(write, around)
+        return self._record_apart(write, order)
+
     def _may_differ(self) -> bool:
-        """Whether one document of the call may carry what another of its class does not: asked once for all."""
+        """Whether one document of the call may carry what another of its class does not."""
         return self.environment.registry.has_scoped or context.tells_documents_apart()
 
-    def _record_alike(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
-        """`_record` where nothing is said of single documents."""
-        around = self._around_all(class_name(write.before if write.after is None else write.after), order)
-        return None if around is None else record_write(write, around)
-
-    def _record(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
+    def _record_apart(self, write: Write, order: Timestamp | None) -> VersionRecord | None:
         image = write.before if write.after is None else write.after
         scope = context.scope_of(write.key, is_create=write.before is None)
         if scope is None and self.revert_of is None and self._needs_scope(image):
@@ -213,10 +214,13 @@ class Recorder:
     ) -> Circumstances | None:
         """All that a version of this document carries besides its images; None where its class is not tracked."""
         name = class_name(image)
-        # Of the call's own class: whether there are notes does not depend on it.
-        if scope is not None or context.noted(self.captured, key) is not self.captured:
+        if scope is not None:
             return self._circumstances(name, order, key, scope)
-        return self._around_all(name, order)
+        shared = self._around_all(name, order)  # first: whom it asks may append something to this document
+        # Of the call's own class: whether there are notes does not depend on it.
+        if context.noted(self.captured, key) is not self.captured:
+            return self._circumstances(name, order, key, scope)
+        return shared
 
     def _around_all(self, name: str | None, order: Timestamp | None) -> Circumstances | None:
         """What versions of all documents of this class carry to which nothing else was appended."""

@@ -363,6 +363,27 @@ def test_appended_info_is_for_the_next_version_of_that_document_only() -> None:
         assert extras == [[{}, {}, {}, {}], [{}, {"scanner": 3}, {}], [{}, {}, {}]]
 
 
+@pytest.mark.usefixtures("mongodb")
+def test_info_that_a_callable_appends_counts_for_the_write_that_it_was_asked_about() -> None:
+    """For the document itself, and for those of the same call that come after it; and for no later write."""
+    letters = [Letter(number=number, name="a").save() for number in (1, 2)]
+    told: list[type] = []
+
+    def find_extra(document_class: type) -> dict[str, str]:
+        if not told:
+            told.append(document_class)
+            for one in letters:
+                append_change_info(one, note=f"of {one.number}")
+        return {}
+
+    with configured(), tracking(Packet), tracking(Letter, get_extra=find_extra):
+        for name in ("b", "c"):
+            Packet.objects.update(set__name=name)
+        notes = [[v.extra.get("note") for v in one.history if v.operation == "update"] for one in letters]
+    assert told == [Letter]
+    assert notes == [["of 1", None], ["of 2", None]]
+
+
 def test_blocks_end_with_exceptions() -> None:
     """A reason does not outlive the block that failed."""
     with configured(), tracking(Packet):

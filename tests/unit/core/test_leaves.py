@@ -121,7 +121,7 @@ def test_of_documents_none_like_the_other_few_are_learned(monkeypatch: pytest.Mo
     leaves._known.layout, leaves._known.misses = (), 0
     for number in range(80):
         assert replaced_values(doc((f"a{number}", 1)), doc((f"a{number}", 2)))
-    assert len(learned) == 8 + 80 // 8 - 1
+    assert len(learned) == 1 + 80 // 8
 
 
 def test_no_path_leads_into_a_reference() -> None:
