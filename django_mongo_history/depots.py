@@ -85,22 +85,24 @@ def _put_missing(place: Place, carried: Sequence[bytes], timeout_s: float) -> li
     """Those that were not stored, in the outbox now."""
     alias, name = place
     database = documents.client_of(alias)[name]
-    stores = runtime.current().stores
-    outbox = stores.outbox(database["any"])
+    current = runtime.current()
+    outbox = current.stores.outbox(database["any"])
     if outbox is None:
         return []
     # `plain`: a look makes nothing, least of all in a database that has been dropped.
-    missing = moving.missing(_depot(database, outbox, stores.plain), carried, timeout_s=timeout_s)
+    depot = _depot(database, outbox, current.stores.plain)
+    is_foreign = current.environment.queues.is_foreign
+    missing = moving.missing(depot, carried, timeout_s=timeout_s, is_foreign=is_foreign)
     if not missing:
         return []
-    home = database.client[outbox.name.partition(".")[0]]
     with pymongo.timeout(timeout_s):
-        if not home.list_collection_names(authorizedCollections=True):
-            logger.warning(
-                "%s has been dropped, and %d versions on their way with it", home.name, len(missing)
-            )
+        # Both: that of the versions may be of their own, and have none yet.
+        if not any(_has_collections(one) for one in (database, database.client[_database_of(outbox)])):
+            logger.warning("%s has been dropped, and %d versions on their way with it", name, len(missing))
             return []
-        of(alias, name).outbox.put([row for packet in missing.values() for row in packet])
+        outbox.put(
+            [row for packet in missing.values() for row in packet]
+        )  # whoever moves them makes the indexes
     logger.info(
         "%d versions that the broker took were not stored in time; they are in %s now",
         len(missing),
@@ -109,14 +111,22 @@ def _put_missing(place: Place, carried: Sequence[bytes], timeout_s: float) -> li
     return list(missing)
 
 
+def _has_collections(database: Any) -> bool:
+    return bool(database.list_collection_names(authorizedCollections=True))
+
+
+def _database_of(outbox: Outbox) -> str:
+    return outbox.name.partition(".")[0]
+
+
 copies: Final = Copies(secure)
 """Of what this process has given to the broker."""
 
 
 def finish() -> None:
     """
-    Have what the broker was given stored or in the outbox: this process ends. Takes no time most of the time; 5 seconds
-    for a look that is under way, and as much for each server that does not answer, at most.
+    Have what the broker was given stored or in the outbox: this process ends. Takes some milliseconds; where servers do not
+    answer 5 seconds for each answer, and no further database after 10.
     """
     copies.finish(timeout_s=_AT_EXIT_S)
 

@@ -132,26 +132,38 @@ def receive(depot: Depot, carried: Sequence[bytes]) -> list[ObjectId]:
     return list(refused)
 
 
-def missing(depot: Depot, carried: Sequence[bytes], *, timeout_s: float) -> dict[ObjectId, Packet]:
+def missing(
+    depot: Depot, carried: Sequence[bytes], *, timeout_s: float, is_foreign: bool
+) -> dict[ObjectId, Packet]:
     """
-    Those of these versions, a row each, that are neither stored nor laid aside; those too of which it cannot be told.
+    Those of these versions, a row each, that are neither stored nor in the outbox nor laid aside.
 
-    Cost: a question for each collection of documents, and one to the dead letters where some are missing, each waited for
-    so long. Raises: the driver's errors.
+    `is_foreign`: the store is on a server of its own, which may be away: then all count as not stored. Cost: a question to
+    each store; where some are missing, one to the dead letters and one to the outbox. Each is waited for so long.
+    Raises: the driver's errors.
     """
     left: dict[ObjectId, Packet] = {_field(row, b"_id"): [row] for row in carried}
-    for namespace, some in _by_namespace(left).items():
-        try:
-            with pymongo.timeout(timeout_s):
-                found = depot.store_of(namespace).stored(some)
-        except (PyMongoError, StoreError):
-            break  # it lies elsewhere and is away
-        for version_id in found:
-            del left[version_id]
-    with pymongo.timeout(timeout_s):
-        for version_id in depot.dead_letters.holds(left) if left else ():
-            del left[version_id]
+    stores = {id(target): target for target in map(depot.store_of, _by_namespace(left))}
+    questions: list[Callable[[list[ObjectId]], frozenset[ObjectId]]] = [
+        _unless_away(target.stored) if is_foreign else target.stored for target in stores.values()
+    ]
+    for ask in (*questions, depot.dead_letters.holds, depot.outbox.store.stored):
+        with pymongo.timeout(timeout_s):
+            for version_id in ask(list(left)) if left else ():
+                del left[version_id]
     return left
+
+
+def _unless_away(
+    ask: Callable[[list[ObjectId]], frozenset[ObjectId]],
+) -> Callable[[list[ObjectId]], frozenset[ObjectId]]:
+    def answer(ids: list[ObjectId]) -> frozenset[ObjectId]:
+        try:
+            return ask(ids)
+        except (ConnectionFailure, ExecutionTimeout):
+            return frozenset()
+
+    return answer
 
 
 def sweep(

@@ -4,6 +4,8 @@ Celery mode, and a broker that loses what it took: the process that published it
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +65,11 @@ def write(*names: str) -> None:
     for name in names:
         with changeset(user=name, reason=f"made {name}"):
             Satchel(number=1, name=name, secret="swordfish").save()
+
+
+def kept_rows() -> list[bytes]:
+    shelves = depots.copies._shelves.values()
+    return [row for shelf in shelves for copy in shelf.copies for row in copy.rows]
 
 
 def shown() -> list[tuple[str, str | None, bool]]:
@@ -134,8 +141,7 @@ def test_what_was_laid_aside_stays_there(mongodb: Mongo) -> None:
     """It has had its tries, and waits for somebody."""
     write("a", "b")
     (depot,) = depots.each()
-    _first, *_ = rows = [row for copy in depots.copies._kept for row in copy.rows]
-    moving.bury(depot, [rows[0]], "refused", 8)
+    moving.bury(depot, [kept_rows()[0]], "refused", 8)
     depots.copies.look()
     assert mongodb[OUTBOX].count_documents({}) == 1
     assert mongodb[DEAD].count_documents({}) == 1
@@ -145,8 +151,8 @@ def test_what_was_laid_aside_stays_there(mongodb: Mongo) -> None:
 @pytest.mark.usefixtures("publishing")
 def test_copies_hold_no_hidden_value(mongodb: Mongo) -> None:
     write("a")
-    assert b"swordfish" not in b"".join(row for copy in depots.copies._kept for row in copy.rows)
-    assert b"made a" in b"".join(row for copy in depots.copies._kept for row in copy.rows)
+    assert b"swordfish" not in b"".join(kept_rows())
+    assert b"made a" in b"".join(kept_rows())
 
 
 @pytest.mark.usefixtures("publishing")
@@ -166,13 +172,54 @@ def test_versions_that_lie_in_a_database_of_their_own_outlive_that_of_the_docume
     try:
         with configured(DELIVERY="celery", DATABASE=audit.name), tracking(Satchel):
             write("a", "b")
-            run("history_indexes")
+            audit.create_collection("of_others")
             mongodb.client.drop_database(mongodb.name)
             depots.copies.look()
             assert audit[OUTBOX].count_documents({}) == 2
             assert mongodb.name not in mongodb.client.list_database_names()
     finally:
         mongodb.client.drop_database(audit.name)
+
+
+def test_a_database_for_the_versions_that_is_not_there_yet(mongodb: Mongo, queue: redis.Redis) -> None:
+    """The first versions of a project: no worker has stored any, and nothing has made that database."""
+    name = f"{mongodb.name}_fresh"
+    try:
+        with configured(DELIVERY="celery", DATABASE=name), tracking(Satchel):
+            write("a")
+            queue.flushdb()
+            depots.copies.look()
+            assert mongodb.client[name][OUTBOX].count_documents({}) == 1
+            assert run("history_flush").error is None
+            assert shown() == [("create", "made a", False)]
+    finally:
+        mongodb.client.drop_database(name)
+
+
+@pytest.mark.usefixtures("publishing")
+def test_what_the_store_has_refused_keeps_its_time(mongodb: Mongo, queue: redis.Redis) -> None:
+    """It waits in the outbox for its next try: nobody is sent to try it before."""
+    write("a", "b")
+    (depot,) = depots.each()
+    mongodb.create_collection(HISTORY, validator={"operation": "delete"})
+    assert len(moving.receive(depot, kept_rows()[:1])) == 1
+    queue.flushdb()
+    depots.copies.look()
+    assert mongodb[OUTBOX].count_documents({}) == 2
+    (message,) = [
+        json.loads(base64.b64decode(json.loads(one)["body"])) for one in queue.lrange("celery", 0, -1)
+    ]
+    assert len(message[0][0]["ids"]) == 1, "the one that was lost, not the one that was refused"
+    assert mongodb[OUTBOX].distinct("failed.tries") == [1]
+
+
+def test_the_thread_looks_by_itself(mongodb: Mongo, celery_app: Celery, queue: redis.Redis) -> None:
+    """Nobody calls, and the process goes on."""
+    with configured(DELIVERY="celery", CONFIRM_AFTER_S=0.2), tracking(Satchel):
+        write("a", "b")
+        queue.flushdb()
+        eventually(lambda: mongodb[OUTBOX].count_documents({}) == 2, what="two versions in the outbox")
+        assert shown() == [("create", "made a", True), ("update", "made b", True)]
 
 
 @pytest.mark.usefixtures("publishing")
@@ -195,8 +242,8 @@ def test_a_look_costs_one_command_where_all_is_well(mongodb: Mongo, mongodb_uri:
     write("b", "c")
     assert overheard.writes() == [("findAndModify", "satchels")] * 2
     (depot,) = depots.each()
-    for copy in list(depots.copies._kept):
-        depot.store_of(f"{mongodb.name}.parcel").append_rows(copy.rows)
+    for row in kept_rows():
+        depot.store_of(f"{mongodb.name}.any").append_rows([row])
     overheard.commands.clear()
     depots.copies.look()
     assert overheard.commands == [("find", HISTORY)]
@@ -250,7 +297,7 @@ def test_a_server_without_transactions(
         with configured(DELIVERY="celery"), tracking(InboundParcel):
             InboundParcel(number=1).save()
             InboundParcel(number=2).save()
-            stored = depots.copies._kept[0].rows
+            stored = kept_rows()[:1]
             (depot,) = depots.each(using="alone")
             depot.store_of("alone.inbound_parcel").append_rows(stored)
             depots.copies.look()

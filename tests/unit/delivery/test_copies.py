@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -100,10 +101,10 @@ def test_nothing_is_looked_at_before_its_time(stores: Stores, monkeypatch: pytes
     copies.keep(SHOP, (b"1",))
     clock.now += 20
     copies.keep(SHOP, (b"2",))
-    assert [copy.rows for copy in copies._take()] == []
+    assert copies._due() == {}
     clock.now += 10
-    assert [copy.rows for copy in copies._take()] == [(b"1",)]
-    assert copies.count() == 1
+    assert [copy.rows for copy in copies._due()[SHOP]] == [(b"1",)]
+    assert copies.count() == 2
 
 
 def test_none_are_kept_where_that_is_not_asked_for(stores: Stores) -> None:
@@ -130,6 +131,7 @@ def test_what_cannot_be_looked_at_is_kept_on_in_its_order(stores: Stores, caplog
     copies.keep(SHOP, (b"4",))
     copies.look()
     assert stores.seen == [(SHOP, [b"1", b"2", b"3", b"4"])]
+    assert copies._size == 0
     stores.error = OSError()
     copies.keep(SHOP, (b"5",))
     caplog.clear()
@@ -153,16 +155,70 @@ def test_one_place_that_cannot_be_looked_at_does_not_stop_the_others() -> None:
     assert (seen, copies.count()) == ([BANK], 1)
 
 
+def test_a_place_that_cannot_be_looked_at_is_left_alone_and_the_others_are_not() -> None:
+    """A tenant whose connection is closed: nobody waits for it, and it is asked less and less."""
+    asked: list[tuple[float, Place]] = []
+    clock = Clock()
+
+    def secure(place: Place, _rows: Sequence[bytes], _timeout_s: float) -> None:
+        asked.append((clock.now, place))
+        if place == SHOP:
+            raise ValueError
+
+    copies = Copies(secure, clock=clock)
+    copies.after_s = 30.0
+    with copies._one_look:  # the thread waits for it
+        copies.keep(SHOP, (b"1",))
+        for _ in range(60):
+            clock.now += 10
+            copies.keep(BANK, (b"2",))
+            for place, due in copies._due().items():
+                copies._look_at(place, due, 1.0)
+    gone = [at - 1000 for at, place in asked if place == SHOP]
+    assert gone == [30, 40, 60, 100, 180, 340]
+    there = [at for at, place in asked if place == BANK]
+    assert {later - earlier for earlier, later in pairwise(there)} == {10}
+
+
 @pytest.mark.usefixtures("quick")
-def test_too_many_are_looked_at_before_their_time(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_goes_on_after_a_look_of_somebody_else_that_failed(stores: Stores) -> None:
+    """What that put back is looked at again, though nothing new is kept."""
+    copies = made(stores, after_s=0.5)
+    stores.error = OSError()
+    copies.keep(SHOP, (b"1",))
+    copies._shelves[SHOP].pause_s = 0.01
+    copies.look()
+    stores.error = None
+    wait_until(lambda: stores.seen == [(SHOP, [b"1"])])
+
+
+def test_what_ends_a_look_loses_nothing(stores: Stores) -> None:
+    """Ctrl-C, or a timeout of gevent, which is no `Exception` either."""
+    copies = made(stores)
+    copies.keep(SHOP, (b"1",))
+    copies.keep(BANK, (b"2",))
+    stores.error = KeyboardInterrupt()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        copies.look()
+    assert copies.count() == 2
+    stores.error = None
+    copies.look()
+    assert [place for place, _rows in stores.seen] == [SHOP, BANK]
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_too_many_the_older_half_is_looked_at_before_its_time(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not what a worker cannot have stored yet."""
     monkeypatch.setattr(module, "MOST_BYTES", 10_000)
     copies = made(stores, after_s=3600.0)
-    for _ in range(5):
-        copies.keep(SHOP, (bytes(1000),))
-    assert stores.seen == []
-    for _ in range(3):
-        copies.keep(SHOP, (bytes(1000),))
-    wait_until(lambda: sum(len(rows) for _place, rows in stores.seen) >= 7)
+    for number in range(7):
+        copies.keep(SHOP, (bytes([number]) * 1000,))
+    wait_until(lambda: bool(stores.seen))
+    _place, rows = stores.seen[0]
+    assert [row[0] for row in rows] == [0, 1, 2, 3]
+    wait_until(lambda: copies.count() == 3)
 
 
 def test_far_too_many_are_looked_at_by_the_writer(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,22 +228,39 @@ def test_far_too_many_are_looked_at_by_the_writer(stores: Stores, monkeypatch: p
     copies = made(stores, after_s=3600.0)
     for _ in range(100):
         copies.keep(SHOP, (bytes(1000),))
-        assert copies._size <= 2 * 10_000 + 2000
+        assert copies._size <= 2 * 10_000
     assert sum(len(rows) for _place, rows in stores.seen) + copies.count() == 100
     assert stores.threads == {threading.current_thread().name}
 
 
-def test_what_is_dropped_is_told(stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_what_is_dropped_is_told_and_writers_do_not_look_again_and_again(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(threading.Thread, "start", lambda _self: None)
+    copies = made(stores, clock=Clock())
+    stores.error = OSError()
+    for number in range(100):
+        copies.keep(SHOP, (bytes([number]) * 1000,))
+        assert copies._size <= 2 * 10_000
+    told = sum(int(one.args[0]) for one in caplog.records if "with the broker alone now" in one.msg)
+    assert told + copies.count() == 100
+    assert copies._shelves[SHOP].copies[-1].rows[0][0] == 99, "the oldest are dropped"
+    assert sum("could not be found out" in one.msg for one in caplog.records) == 1, "it rests"
+
+
+def test_a_writer_does_not_wait_for_a_look_that_is_under_way(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for its own: a log handler may write tracked documents."""
     monkeypatch.setattr(module, "MOST_BYTES", 10_000)
     monkeypatch.setattr(threading.Thread, "start", lambda _self: None)
     copies = made(stores)
-    stores.error = OSError()
-    for number in range(20):
-        copies.keep(SHOP, (bytes([number]) * 1000,))
+    with copies._one_look:
+        for _ in range(100):
+            copies.keep(SHOP, (bytes(1000),))
+    assert stores.seen == []
     assert copies._size <= 2 * 10_000
-    told = sum(int(one.args[0]) for one in caplog.records if "with the broker alone now" in one.msg)
-    assert told + copies.count() == 20
-    assert copies._kept[-1].rows[0][0] == 19, "the oldest are dropped"
 
 
 def test_no_thread_can_be_started(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,21 +282,54 @@ def test_at_the_end_all_are_looked_at(stores: Stores, caplog: Any) -> None:
     assert caplog.text == ""
     stores.error = OSError()
     copies.keep(SHOP, (b"2", b"3"))
+    copies.keep(BANK, (b"4",))
     copies.finish(timeout_s=1.0)
-    assert "The process ends, and 2 versions are with the broker alone" in caplog.text
+    assert "The process ends, and 3 versions are with the broker alone (OSError)." in caplog.text
+    assert "looked at again" not in caplog.text
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_end_does_not_wait_for_a_look_that_hangs(stores: Stores, caplog: Any) -> None:
-    """What it does not wait for is told."""
-    copies = made(stores, after_s=0.001)
-    stores.answers.clear()
-    copies.keep(SHOP, (b"1", b"2", b"3"))
-    assert stores.asked.acquire(timeout=PATIENCE_S)
+def test_the_end_looks_itself_where_a_look_hangs(stores: Stores) -> None:
+    """At all that is kept, of the hanging look too: both may do it."""
+    hangs, goes_on = threading.Event(), threading.Event()
+    seen: list[tuple[str, list[bytes]]] = []
+
+    def secure(_place: Place, rows: Sequence[bytes], _timeout_s: float) -> None:
+        name = threading.current_thread().name
+        if name == "django_mongo_history-copies":
+            hangs.set()
+            assert goes_on.wait(PATIENCE_S)
+        seen.append((name, list(rows)))
+
+    copies = Copies(secure)
+    copies.after_s = 0.001
+    copies.keep(SHOP, (b"1", b"2"))
+    assert hangs.wait(PATIENCE_S)
+    copies.keep(SHOP, (b"3",))
     copies.finish(timeout_s=0.05)
-    assert "The process ends, and 3 versions are with the broker alone" in caplog.text
-    stores.answers.set()
-    wait_until(lambda: stores.seen == [(SHOP, [b"1", b"2", b"3"])])
+    assert seen == [(threading.current_thread().name, [b"1", b"2", b"3"])]
+    assert (copies.count(), copies._size) == (0, 0)
+    goes_on.set()
+    wait_until(lambda: len(seen) == 2)
+    assert (copies.count(), copies._size) == (0, 0)
+
+
+def test_the_end_is_bounded_and_tells_what_is_left(caplog: Any) -> None:
+    """Many databases of one server that does not answer."""
+    asked: list[Place] = []
+
+    def secure(place: Place, _rows: Sequence[bytes], timeout_s: float) -> None:
+        asked.append(place)
+        threading.Event().wait(timeout_s)
+        raise TimeoutError
+
+    copies = Copies(secure)
+    copies.after_s = 30.0
+    for number in range(100):
+        copies.keep(("default", f"tenant{number}"), (b"1",))
+    copies.finish(timeout_s=0.05)
+    assert 1 <= len(asked) <= 4
+    assert "The process ends, and 100 versions are with the broker alone (TimeoutError)." in caplog.text
 
 
 def test_forgotten_ones_are_not_looked_at(stores: Stores) -> None:
