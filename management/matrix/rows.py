@@ -110,6 +110,7 @@ STANDALONE_LENT = Part(  # tests that know nothing of the server's kind
     left_out={
         "needs transactions": (
             f"{INTEGRATION}/test_baseline.py::test_a_transaction_that_was_open_all_the_while_stands_after_the_baseline",
+            f"{INTEGRATION}/test_baseline.py::test_the_command_refuses_a_bound_transaction",
             f"{INTEGRATION}/test_command_revert.py::test_a_cycle_beside_a_stranger_is_solved",
             f"{INTEGRATION}/test_command_revert.py::test_two_documents_that_swapped_what_is_unique_swap_back",
         ),
